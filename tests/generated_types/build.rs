@@ -30,7 +30,8 @@ fn main() {
     }
     let seed = std::env::var("GENERATED_TYPES_SEED").map_or(1, |seed| seed.parse().expect("a seed is a number"));
     let directory = std::env::var("OUT_DIR").expect("cargo sets it");
-    std::fs::write(format!("{directory}/types.rs"), written(seed)).expect("the directory of the build can be written to");
+    std::fs::write(format!("{directory}/types.rs"), written(seed))
+        .expect("the directory of the build can be written to");
 }
 
 fn written(seed: u64) -> String {
@@ -48,7 +49,8 @@ fn written(seed: u64) -> String {
         text.push_str(&definition.instance);
         for (subject, inside) in &definition.subjects {
             let differs = differing.contains(&definition.name) || inside.iter().any(|name| differing.contains(name));
-            let _ = writeln!(subjects, "    Subject::of::<{subject}>({subject:?}, {:?}, {differs}),", definition.source);
+            let _ =
+                writeln!(subjects, "    Subject::of::<{subject}>({subject:?}, {:?}, {differs}),", definition.source);
         }
     }
     let _ = write!(text, "pub(crate) const SUBJECTS: &[Subject] = &[\n{subjects}];\n");
@@ -57,8 +59,11 @@ fn written(seed: u64) -> String {
 
 /// The types that write something else than they read, by an attribute of their own or of a type inside them.
 fn differing(definitions: &[Definition]) -> BTreeSet<String> {
-    let mut differing: BTreeSet<_> =
-        definitions.iter().filter(|definition| definition.halves_differ).map(|definition| definition.name.clone()).collect();
+    let mut differing: BTreeSet<_> = definitions
+        .iter()
+        .filter(|definition| definition.halves_differ)
+        .map(|definition| definition.name.clone())
+        .collect();
     let inside: BTreeMap<_, _> = definitions.iter().map(|definition| (&definition.name, &definition.inside)).collect();
     loop {
         let more: Vec<_> = inside
@@ -561,7 +566,8 @@ impl Generator {
             let source = format!("{attributes}struct {}({inner});\n", current.name);
             return (source, "Self(random.make())".to_owned(), false, true);
         }
-        let source = format!("{attributes}enum {} {{ First, SecondOne, #[serde(alias = \"3\")] Third }}\n", current.name);
+        let source =
+            format!("{attributes}enum {} {{ First, SecondOne, #[serde(alias = \"3\")] Third }}\n", current.name);
         let body = "match random.variant(3) { 0 => Self::First, 1 => Self::SecondOne, _ => Self::Third }";
         (source, body.to_owned(), false, true)
     }
@@ -570,7 +576,12 @@ impl Generator {
         let attributes = self.container(current, "");
         current.leaves += 1;
         let end = self.choose(&[";", " {}", "();"]);
-        (format!("{attributes}struct {}{end}\n", current.name), format!("Self{}", end.trim_end_matches(';')), end == " {}", false)
+        (
+            format!("{attributes}struct {}{end}\n", current.name),
+            format!("Self{}", end.trim_end_matches(';')),
+            end == " {}",
+            false,
+        )
     }
 
     /// Read as another type, which is converted and may be refused.
@@ -596,7 +607,8 @@ impl Generator {
                  else {{ Err(\"refused\") }}\n    }}\n}}\n\
                  impl From<{name}> for {from} {{ fn from(from: {name}) -> Self {{ from.0 }} }}\n"
             );
-            let body = format!("loop {{ if let Ok(made) = Self::try_from(random.make::<{from}>()) {{ return made; }} }}");
+            let body =
+                format!("loop {{ if let Ok(made) = Self::try_from(random.make_full::<{from}>()) {{ return made; }} }}");
             return (source, body, from == "Limits", false);
         }
         let used = self.known_where(|known| known.parameters == 0).unwrap_or(Used::leaf("u8"));
@@ -607,7 +619,8 @@ impl Generator {
             "impl From<{from}> for {name} {{ fn from(from: {from}) -> Self {{ Self(from) }} }}\n\
              impl From<{name}> for {from} {{ fn from(from: {name}) -> Self {{ from.0 }} }}\n"
         );
-        let source = format!("{derive}#[serde(from = \"{from}\", into = \"{from}\")]\nstruct {name}({from});\n{conversions}");
+        let source =
+            format!("{derive}#[serde(from = \"{from}\", into = \"{from}\")]\nstruct {name}({from});\n{conversions}");
         (source, "Self(random.make())".to_owned(), used.is_object, false)
     }
 
@@ -647,8 +660,31 @@ impl Generator {
 
     fn leaf(&mut self) -> Used {
         let leaves = [
-            "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "u128", "i128", "f32", "f64", "bool", "bool", "char", "String",
-            "String", "String", "Box<str>", "Cow<'static, str>", "()", "NonZeroU8", "NonZeroI32", "BTreeSet<u16>", "Value",
+            "u8",
+            "u16",
+            "u32",
+            "u64",
+            "i8",
+            "i16",
+            "i32",
+            "i64",
+            "u128",
+            "i128",
+            "f32",
+            "f64",
+            "bool",
+            "bool",
+            "char",
+            "String",
+            "String",
+            "String",
+            "Box<str>",
+            "Cow<'static, str>",
+            "()",
+            "NonZeroU8",
+            "NonZeroI32",
+            "BTreeSet<u16>",
+            "Value",
         ];
         Used::leaf(self.choose(&leaves))
     }
@@ -685,7 +721,8 @@ impl Generator {
     }
 
     fn known_where(&mut self, is_right: impl Fn(&Known) -> bool) -> Option<Used> {
-        let some: Vec<_> = self.known.iter().filter(|known| known.leaves < LEAVES / 4 && is_right(known)).cloned().collect();
+        let some: Vec<_> =
+            self.known.iter().filter(|known| known.leaves < LEAVES / 4 && is_right(known)).cloned().collect();
         let known = some.get(self.random.usize(..some.len().max(1)))?;
         let mut inside = BTreeSet::from([known.name.clone()]);
         let mut leaves = known.leaves;

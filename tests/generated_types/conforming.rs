@@ -94,6 +94,7 @@ impl Maker<'_, '_> {
             Some("ipv4") => &["192.0.2.1"],
             Some(format) => unreachable!("no generated type has the format {format}"),
             None if schema["maxLength"] == json!(1) => &["a", "1", "ß"],
+            None if schema.get("not").is_some() => &["", "none of the variants"],
             None => return self.random.text(),
         };
         self.random.choose(some).to_owned()
@@ -138,7 +139,8 @@ impl Maker<'_, '_> {
         for (name, property) in properties.iter().filter(|(name, _)| !in_groups.contains(&name.as_str())) {
             if is_in(&schema["required"], name) {
                 made.insert(name.clone(), self.make(property, depth + 1)?);
-            } else if depth <= DEPTH && self.random.numbers.bool()
+            } else if depth <= DEPTH
+                && self.random.numbers.bool()
                 && let Some(value) = self.make(property, depth + 1)
             {
                 made.insert(name.clone(), value);

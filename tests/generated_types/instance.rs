@@ -31,6 +31,14 @@ impl Random {
         made
     }
 
+    /// A value whose containers may be full, however deep it stands. Its type contains no other generated one.
+    pub(crate) fn make_full<T: Instance>(&mut self) -> T {
+        let depth = std::mem::take(&mut self.depth);
+        let made = T::instance(self);
+        self.depth = depth;
+        made
+    }
+
     pub(crate) fn variant(&mut self, of: usize) -> usize {
         if self.is_deep() { 0 } else { self.numbers.usize(..of) }
     }

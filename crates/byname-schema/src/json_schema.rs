@@ -195,7 +195,17 @@ impl SchemaWriter<'_> {
         for alternative in alternatives {
             match alternative {
                 Alternative::Unit(name) => strings.push(name),
-                Alternative::OtherString => others.push(json!({ "type": "string" })),
+                Alternative::OtherString => {
+                    let keyed = |alternative: &Alternative| match alternative {
+                        Alternative::Keyed(name, _) => Some(name.clone()),
+                        _ => None,
+                    };
+                    let keyed: Vec<_> = alternatives.iter().filter_map(keyed).collect();
+                    others.push(match keyed.is_empty() {
+                        true => json!({ "type": "string" }),
+                        false => json!({ "type": "string", "not": { "enum": keyed } }),
+                    });
+                }
                 Alternative::Keyed(name, content) => {
                     let content = self.write(*content);
                     let properties = Map::from_iter([(name.clone(), content)]);

@@ -215,7 +215,9 @@ impl Shape {
             | Self::Bytes { .. } => Vec::new(),
             Self::Optional(inner) => vec![(String::new(), *inner)],
             Self::Sequence(item) => vec![("[]".to_owned(), *item)],
-            Self::Tuple { items, .. } => items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), *item)).collect(),
+            Self::Tuple { items, .. } => {
+                items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), *item)).collect()
+            }
             Self::Map { key, value } => vec![("{key}".to_owned(), *key), ("{}".to_owned(), *value)],
             Self::Object { properties, .. } => {
                 properties.iter().map(|property| (property.name.clone(), property.value)).collect()

@@ -84,7 +84,7 @@ impl Tracer<'_> {
         ];
         let taken: Vec<_> = values.iter().filter(|value| self.takes(place, value)).cloned().collect();
         if taken.len() == values.len() {
-            return self.leaf(Shape::Any, Some(Sample::Null), None);
+            return self.leaf_with(Shape::Any, Some(Sample::Null), taken, None);
         }
         let text = || SAMPLES.iter().map(|sample| Sample::str(sample.text));
         let sample = taken.into_iter().next().or_else(|| text().find(|text| self.takes(place, text)));

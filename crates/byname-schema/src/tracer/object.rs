@@ -1,6 +1,6 @@
 //! Structs, and variants with named fields.
 
-use super::{ANY_VALUE, Blocked, Place, Step, Tracer, UNKNOWN};
+use super::{ANY_VALUE, Blocked, Place, Step, Tracer, UNKNOWN, Verdict};
 use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{NodeId, OpenReason, Property, Shape};
@@ -120,7 +120,9 @@ impl Tracer<'_> {
                 break;
             }
             if verdict == without {
-                is_whole = !fields.is_empty() || self.has_sequence(place, base);
+                // If nothing is said of this variant, that does not tell.
+                is_whole = (verdict.is_taken || verdict.said.is_some())
+                    && (!fields.is_empty() || self.has_sequence(place, base) && !self.has_more(place, base, &without));
                 break;
             }
             let value = self.node(&place.field(base, key.clone()))?;
@@ -143,10 +145,20 @@ impl Tracer<'_> {
         Ok(node)
     }
 
+    /// Whether the field that is missing is one of this object, and not of one around it.
+    fn has_more(&mut self, place: &Place, base: &[(Sample, Sample)], without: &Verdict) -> bool {
+        let Some(Said::MissingField(name)) = without.said else {
+            return false;
+        };
+        let with = [base, &[(Sample::str(name), Sample::Null)]].concat();
+        self.try_with(place, &Sample::Map(with)) != *without
+    }
+
     /// Whether an array is read in place of an object. It is not if parts of the object are flattened. Then no field has a number.
     fn has_sequence(&mut self, place: &Place, base: &[(Sample, Sample)]) -> bool {
         let tag = base.iter().map(|(_, tag)| tag.clone()).collect();
-        !matches!(self.try_with(place, &Sample::Seq(tag)).said, Some(Said::InvalidType(_)))
+        let verdict = self.try_with(place, &Sample::Seq(tag));
+        verdict.is_taken || !matches!(verdict.said, None | Some(Said::InvalidType(_)))
     }
 
     /// A struct with parts that are flattened. Only the fields that have to be there are found.
