@@ -488,7 +488,8 @@ impl Generator {
             let has = |attribute: &str| variant_attributes.iter().any(|written| written == attribute);
             let (is_other, is_skipped, without_tag) = (has("other"), has("skip"), has("untagged") || is_untagged);
             current.is_bare = without_tag;
-            let is_inside = representation == 0 && !without_tag;
+            // Also if it has no tag: serde takes an array in place of a tagged object, so no other variant is an array.
+            let is_inside = representation == 0;
             let shape = match self.random.u32(..4) {
                 _ if is_other => 0,
                 _ if current.parameters > 0 && is_inside => 3,

@@ -72,8 +72,8 @@ struct Report {
     open: usize,
     reasons: BTreeMap<String, usize>,
     written: usize,
-    /// Of types whose halves differ by an attribute, values that the schema refuses. `true` if no place of the type is open.
-    differing: BTreeMap<(&'static str, bool), usize>,
+    /// How many written values the schema of each type refuses.
+    unlike: BTreeMap<(&'static str, Unlike), usize>,
     changed: usize,
     conforming: usize,
     /// Values that no place of the schema is open for.
@@ -81,6 +81,13 @@ struct Report {
     refused: usize,
     looser: usize,
     violations: Vec<Violation>,
+}
+
+/// A type that writes what its schema refuses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Unlike {
+    by_attribute: bool,
+    is_open: bool,
 }
 
 struct Violation {
@@ -118,8 +125,9 @@ impl Report {
                 continue;
             };
             self.written += 1;
-            if !validator.is_valid(&value) && subject.halves_differ {
-                *self.differing.entry((subject.name, open.is_empty())).or_default() += 1;
+            if !validator.is_valid(&value) {
+                let unlike = Unlike { by_attribute: subject.halves_differ, is_open: !open.is_empty() };
+                *self.unlike.entry((subject.name, unlike)).or_default() += 1;
             }
             judge(self, value.clone(), "written");
             for _ in 0..CHANGES {
@@ -162,13 +170,14 @@ impl std::fmt::Display for Report {
         writeln!(f, "seed {}: {} types, of which {} are open: {:?}", types::SEED, self.types, self.open, self.reasons)?;
         writeln!(f, "{} written, {} changed, {} from schemas", self.written, self.changed, self.conforming)?;
         writeln!(f, "{} taken by both, {} refused by both, {} open", self.taken, self.refused, self.looser)?;
-        let of = |closed: bool| self.differing.iter().filter(move |((_, is_closed), _)| *is_closed == closed);
-        let count = |closed| (of(closed).count(), of(closed).map(|(_, count)| count).sum::<usize>());
-        let ((closed, closed_values), (open, open_values)) = (count(true), count(false));
-        write!(
-            f,
-            "types that write what their schemas refuse, by an attribute: {closed} that are not open ({closed_values} values), \
-             {open} that are ({open_values} values)"
-        )
+        for (by_attribute, is_open) in [(true, false), (true, true), (false, false), (false, true)] {
+            let unlike = Unlike { by_attribute, is_open };
+            let counts = self.unlike.iter().filter(|((_, of), _)| *of == unlike).map(|(_, count)| *count);
+            let (types, values) = counts.fold((0, 0), |(types, values), count| (types + 1, values + count));
+            let why = if by_attribute { "by an attribute" } else { "by serde" };
+            let open = if is_open { "open" } else { "not open" };
+            writeln!(f, "{types} types that are {open} write what their schemas refuse, {why}: {values} values")?;
+        }
+        Ok(())
     }
 }

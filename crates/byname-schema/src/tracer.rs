@@ -260,8 +260,8 @@ impl Tracer<'_> {
             AskKind::Any if ask.expects == ANY_VALUE => self.untagged(place),
             AskKind::Any | AskKind::Identifier => Ok(self.any(place)),
             AskKind::Bool => Ok(self.tried_leaf(place, Shape::Bool, [Sample::Bool(true), Sample::Bool(false)])),
-            AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest)),
-            AskKind::U128 => Ok(self.integer(place, 0, i128::MAX)),
+            AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest, true)),
+            AskKind::U128 => Ok(self.integer(place, 0, i128::MAX, true)),
             AskKind::Float => {
                 let values = [Sample::Float(0.5), Sample::Int(3), Sample::Float(-1e300)];
                 Ok(self.tried_leaf(place, Shape::Number, values))

@@ -26,11 +26,11 @@ impl Tracer<'_> {
         self.leaf_with(shape, taken.pop(), taken, open)
     }
 
-    pub(super) fn integer(&mut self, place: &Place, least: i128, greatest: i128) -> NodeId {
+    pub(super) fn integer(&mut self, place: &Place, least: i128, greatest: i128, may_lack_zero: bool) -> NodeId {
         let some = [1, 0, 2, 3, 7, 10, 13, 59, 100, 1_000, 65_537, -1, -2, -100, least, greatest, greatest - 1];
         let values: Vec<_> = some.into_iter().filter(|value| (least..=greatest).contains(value)).collect();
         let taken: Vec<_> = values.iter().copied().filter(|value| self.takes(place, &Sample::Int(*value))).collect();
-        let all_but_zero = values.iter().all(|value| taken.contains(value) != (*value == 0));
+        let all_but_zero = may_lack_zero && values.iter().all(|value| taken.contains(value) != (*value == 0));
         let open = (!all_but_zero && taken.len() < values.len()).then_some(OpenReason::Refuses);
         let shape = match all_but_zero {
             true if least == 0 => Shape::Integer { least: 1, greatest, without_zero: false },
