@@ -31,21 +31,17 @@ fn change_nth(value: &mut Value, mut nth: usize, is_tag: bool, random: &mut Rand
         return change(value, is_tag, random);
     }
     nth -= 1;
-    let mut step = |part: &mut Value, is_tag: bool| {
-        let parts = count(part);
-        if nth < parts {
-            change_nth(part, nth, is_tag, random);
-            return true;
-        }
-        nth -= parts;
-        false
+    let parts: Vec<_> = match value {
+        Value::Array(items) => items.iter_mut().map(|item| (item, false)).collect(),
+        Value::Object(entries) => entries.iter_mut().map(|(key, part)| (part, TAGS.contains(&key.as_str()))).collect(),
+        _ => return,
     };
-    match value {
-        Value::Array(items) => drop(items.iter_mut().any(|item| step(item, false))),
-        Value::Object(entries) => {
-            drop(entries.iter_mut().any(|(key, part)| step(part, TAGS.contains(&key.as_str()))));
+    for (part, is_tag) in parts {
+        let inside = count(part);
+        if nth < inside {
+            return change_nth(part, nth, is_tag, random);
         }
-        _ => {}
+        nth -= inside;
     }
 }
 

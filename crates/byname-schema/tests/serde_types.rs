@@ -114,6 +114,20 @@ impl TryFrom<u8> for Percent {
     }
 }
 #[derive(Deserialize)]
+struct Bounds {
+    low: u8,
+    high: u8,
+}
+#[derive(Deserialize)]
+#[serde(try_from = "Bounds")]
+struct Range(Bounds);
+impl TryFrom<Bounds> for Range {
+    type Error = &'static str;
+    fn try_from(bounds: Bounds) -> Result<Self, &'static str> {
+        if bounds.low <= bounds.high { Ok(Self(bounds)) } else { Err("reversed") }
+    }
+}
+#[derive(Deserialize)]
 struct Invoice {
     #[serde(rename = "type")]
     kind: Status,
@@ -656,20 +670,6 @@ fn a_copied_map_with_other_keys_than_strings_is_open() {
 #[test]
 fn a_type_that_compares_its_parts_is_open() {
     #[derive(Deserialize)]
-    struct Bounds {
-        low: u8,
-        high: u8,
-    }
-    #[derive(Deserialize)]
-    #[serde(try_from = "Bounds")]
-    struct Range(Bounds);
-    impl TryFrom<Bounds> for Range {
-        type Error = &'static str;
-        fn try_from(bounds: Bounds) -> Result<Self, &'static str> {
-            if bounds.low <= bounds.high { Ok(Self(bounds)) } else { Err("reversed") }
-        }
-    }
-    #[derive(Deserialize)]
     #[serde(try_from = "(u8, u8)")]
     struct Ordered((u8, u8));
     impl TryFrom<(u8, u8)> for Ordered {
@@ -687,6 +687,18 @@ fn a_type_that_compares_its_parts_is_open() {
     assert_eq!(compared::<Range>(std::slice::from_ref(&bounds)), [": Refuses"]);
     assert_eq!(compared::<Ordered>(&[json!([1, 2])]), [": Refuses"]);
     assert_eq!(compared::<Both>(&[json!({ "bounds": bounds, "range": bounds })]), ["range: Refuses"]);
+}
+
+#[test]
+fn a_copied_number_may_be_0_though_another_is_not_less() {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(flatten)]
+        range: Range,
+    }
+    let open = compared::<Named>(&[json!({ "name": "a", "low": 0, "high": 0 })]);
+    assert!(!open.is_empty());
 }
 
 #[test]
