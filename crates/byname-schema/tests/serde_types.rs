@@ -735,6 +735,24 @@ fn a_variant_with_flattened_parts_is_open() {
 }
 
 #[test]
+fn a_flattened_content_may_be_absent() {
+    #[derive(Deserialize)]
+    struct Flattened {
+        id: u8,
+        #[serde(flatten)]
+        event: Change,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Change {
+        Set(u8),
+        Clear,
+    }
+    let open = compared::<Flattened>(&[json!({ "id": 1, "t": "Set", "c": 1 }), json!({ "id": 1, "t": "Clear" })]);
+    assert!(!open.is_empty());
+}
+
+#[test]
 fn fields_behind_one_that_is_not_found_out_are_open() {
     #[derive(Deserialize)]
     #[serde(tag = "t", deny_unknown_fields)]

@@ -166,6 +166,8 @@ impl Tracer<'_> {
         let mut properties: Vec<Property> = Vec::new();
         let mut entries = Vec::new();
         let mut reason = OpenReason::Buffered;
+        // The fields behind a tag are those of one variant.
+        let mut is_behind_tag = false;
         loop {
             let verdict = self.try_with(place, &Sample::Map(entries.clone()));
             if verdict.is_taken {
@@ -173,7 +175,7 @@ impl Tracer<'_> {
                 break;
             }
             let missing = match verdict.said {
-                Some(Said::MissingField(field)) if properties.iter().all(|property| property.name != field) => field,
+                Some(Said::MissingField(field)) if entries.iter().all(|(key, _)| *key != Sample::str(field)) => field,
                 _ => {
                     reason = self.stopped.unwrap_or(OpenReason::Unknown);
                     break;
@@ -185,8 +187,12 @@ impl Tracer<'_> {
                 (inside.copied, inside.inside) = (Some(place.steps.len()), vec!["flattened".to_owned()]);
             }
             let value = self.node(&inside)?;
-            let name = missing.to_owned();
-            properties.push(Property { name, aliases: Vec::new(), value, is_required: true });
+            if !is_behind_tag {
+                let name = missing.to_owned();
+                properties.push(Property { name, aliases: Vec::new(), value, is_required: true });
+            }
+            let is_enum = matches!(self.parts[value.0].node.shape, Shape::OneOf(_));
+            is_behind_tag |= inside.copied.is_some() && is_enum;
             match self.sample(value)? {
                 Some(sample) => entries.push((Sample::str(missing), sample)),
                 None => break,
