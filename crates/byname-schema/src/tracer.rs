@@ -645,7 +645,9 @@ impl Tracer<'_> {
                 {
                     found[at] = Some(alternative);
                     match sample.filter(|sample| self.takes(place, sample)) {
-                        Some(sample) => drop(self.part(node).sample.get_or_insert(sample)),
+                        Some(sample) if self.parts[node.0].sample.is_none() => self.part(node).sample = Some(sample),
+                        Some(sample) if self.parts[node.0].others.len() < OTHERS => self.part(node).others.push(sample),
+                        Some(_) => {}
                         None => open = Some(OpenReason::Refuses),
                     }
                 }

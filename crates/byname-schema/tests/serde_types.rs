@@ -783,7 +783,8 @@ fn an_enum_inside_a_variant_is_open() {
         Adjacent(Adjacent),
     }
     assert_eq!(compared::<SameTag>(&[json!({ "t": "End" })]), ["Event: Unknown"]);
-    let open = compared::<OtherTag>(&[json!({ "op": "Adjacent", "t": "New", "c": 1 })]);
+    let unit = json!({ "op": "Adjacent", "t": "Unit" });
+    let open = compared::<OtherTag>(&[json!({ "op": "Adjacent", "t": "New", "c": 1 }), unit]);
     assert!(!open.is_empty());
 }
 

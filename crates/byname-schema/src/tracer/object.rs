@@ -57,6 +57,9 @@ impl Tracer<'_> {
             };
             entries.push((Sample::str(missing), sample));
         }
+        if place.copied.is_some() && self.drop_conditional(place, fields, &values, &entries, &mut required) {
+            open = open.or(Some(OpenReason::Buffered));
+        }
         let mut properties: Vec<Property> = Vec::new();
         let mut aliases = Vec::new();
         let (mut names, mut varied) = (Vec::new(), Vec::new());
@@ -101,6 +104,37 @@ impl Tracer<'_> {
             self.vary(place, node, &varied, changed);
         }
         Ok(node)
+    }
+
+    /// Leaves out the fields that have to be there only with some values of another one, as the content of an enum beside its tag.
+    fn drop_conditional(
+        &mut self,
+        place: &Place,
+        fields: &[&'static str],
+        values: &[NodeId],
+        entries: &[(Sample, Sample)],
+        required: &mut Vec<&'static str>,
+    ) -> bool {
+        let before = required.len();
+        for (field, value) in fields.iter().zip(values) {
+            if !matches!(self.parts[value.0].node.shape, Shape::OneOf(_)) {
+                continue;
+            }
+            let key = Sample::str(field);
+            for other in self.others(*value) {
+                required.retain(|name| {
+                    let without: Vec<_> = entries
+                        .iter()
+                        .filter(|(entry, _)| *entry != Sample::str(name))
+                        .map(|(entry, value)| {
+                            (entry.clone(), if *entry == key { other.clone() } else { value.clone() })
+                        })
+                        .collect();
+                    *name == *field || !self.try_with(place, &Sample::Map(without)).is_taken
+                });
+            }
+        }
+        required.len() < before
     }
 
     /// An object whose type does not say its names. A derived `Deserialize` takes a number in place of the name of a field, and two
