@@ -1,6 +1,6 @@
 //! Does what the chapter "Ten minutes" of the guide says, from an empty folder, and compares what it shows.
 //!
-//! A block behind a line with the name of a file is that file. A block `console,cli` has commands with their output. A command
+//! A block whose first line is `// shop/PATH`, or that is behind a line with the name of a file, is that file. A block `console,cli` has commands with their output. A command
 //! with `&` at its end runs until `$ kill %1`.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -27,7 +27,8 @@ fn the_chapter_works_from_an_empty_folder() {
             continue;
         };
         let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        match (info, file.take()) {
+        let named = block.first().and_then(|line| line.strip_prefix("// shop/")).map(str::to_owned);
+        match (info, named.or(file.take())) {
             ("console,cli", _) => commands += tutorial.run(&block),
             (_, Some(path)) => tutorial.write(&path, &block),
             _ => {}

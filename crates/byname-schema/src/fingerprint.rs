@@ -80,9 +80,13 @@ impl StructureHasher<'_> {
             Shape::Bytes { or_string } => digest(&["bytes", &or_string.to_string()], &[]),
             Shape::Optional(inner) => digest(&["optional"], &[child(self, *inner)?]),
             Shape::Sequence(item) => digest(&["sequence"], &[child(self, *item)?]),
-            Shape::Tuple(items) => {
+            Shape::Tuple { items, least } => {
+                let length = items.len();
                 let items: Option<Vec<_>> = items.iter().map(|item| child(self, *item)).collect();
-                digest(&["tuple"], &items?)
+                match *least == length {
+                    true => digest(&["tuple"], &items?),
+                    false => digest(&["tuple", &least.to_string()], &items?),
+                }
             }
             Shape::Map { key, value } => digest(&["map"], &[child(self, *key)?, child(self, *value)?]),
             Shape::Object { properties, is_closed } => {
@@ -106,12 +110,13 @@ impl StructureHasher<'_> {
                         Alternative::Internal { tag, variant, object } => {
                             named.push(digest(&["internal", tag, variant], &[child(self, *object)?]));
                         }
-                        Alternative::Adjacent { tag, variant, content } => {
+                        Alternative::Adjacent { tag, variant, content, is_closed } => {
                             let content = match content {
                                 Some(content) => vec![property(content, child(self, content.value)?)],
                                 None => Vec::new(),
                             };
-                            named.push(digest(&["adjacent", tag, variant], &content));
+                            let kind = if *is_closed { "closed adjacent" } else { "adjacent" };
+                            named.push(digest(&[kind, tag, variant], &content));
                         }
                         // The first one that takes a value is it, so their order counts.
                         Alternative::Untagged(content) => untagged.push(child(self, *content)?),

@@ -118,14 +118,16 @@ impl SchemaWriter<'_> {
                 inner => json!({ "anyOf": [inner, { "type": "null" }] }),
             },
             Shape::Sequence(item) => json!({ "type": "array", "items": self.write(*item) }),
-            Shape::Tuple(items) => {
+            Shape::Tuple { items, least } => {
                 let length = items.len();
                 let items: Vec<_> = items.iter().map(|item| self.write(*item)).collect();
                 match items.as_slice() {
+                    // `prefixItems` may not be empty.
+                    [] => json!({ "type": "array", "maxItems": 0 }),
                     [first, rest @ ..] if rest.len() > 3 && rest.iter().all(|item| item == first) => {
-                        json!({ "type": "array", "items": first, "minItems": length, "maxItems": length })
+                        json!({ "type": "array", "items": first, "minItems": least, "maxItems": length })
                     }
-                    _ => json!({ "type": "array", "prefixItems": items, "items": false, "minItems": length }),
+                    _ => json!({ "type": "array", "prefixItems": items, "items": false, "minItems": least }),
                 }
             }
             Shape::Map { key, value } => {
@@ -193,7 +195,17 @@ impl SchemaWriter<'_> {
         for alternative in alternatives {
             match alternative {
                 Alternative::Unit(name) => strings.push(name),
-                Alternative::OtherString => others.push(json!({ "type": "string" })),
+                Alternative::OtherString => {
+                    let keyed = |alternative: &Alternative| match alternative {
+                        Alternative::Keyed(name, _) => Some(name.clone()),
+                        _ => None,
+                    };
+                    let keyed: Vec<_> = alternatives.iter().filter_map(keyed).collect();
+                    others.push(match keyed.is_empty() {
+                        true => json!({ "type": "string" }),
+                        false => json!({ "type": "string", "not": { "enum": keyed } }),
+                    });
+                }
                 Alternative::Keyed(name, content) => {
                     let content = self.write(*content);
                     let properties = Map::from_iter([(name.clone(), content)]);
@@ -201,14 +213,18 @@ impl SchemaWriter<'_> {
                         "type": "object", "properties": properties, "required": [name], "additionalProperties": false,
                     }));
                 }
-                Alternative::Adjacent { tag, variant, content } => {
+                Alternative::Adjacent { tag, variant, content, is_closed } => {
                     let mut properties = Map::from_iter([(tag.clone(), json!({ "const": variant }))]);
                     let mut required = vec![tag];
                     if let Some(content) = content {
                         properties.insert(content.name.clone(), self.write(content.value));
                         required.extend(content.is_required.then_some(&content.name));
                     }
-                    others.push(json!({ "type": "object", "properties": properties, "required": required }));
+                    let mut object = json!({ "type": "object", "properties": properties, "required": required });
+                    if *is_closed {
+                        object["additionalProperties"] = json!(false);
+                    }
+                    others.push(object);
                 }
                 Alternative::Internal { tag, variant, object } => {
                     let mut object = match &self.schema.node(*object).shape {
@@ -252,9 +268,17 @@ fn integer(least: i128, greatest: i128, without_zero: bool) -> Value {
     written
 }
 
-/// A name in a JSON pointer within a URI.
+/// A name in a JSON pointer within the fragment of a URI.
 fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
+    let mut escaped = String::new();
+    for byte in name.replace('~', "~0").replace('/', "~1").bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => escaped.push(byte.into()),
+            _ if b"-._~!$&'()*+,;=:@?".contains(&byte) => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// The parts through which a cycle goes, and those with names, all or those that stand in several places, in the order in

@@ -12,7 +12,7 @@ mod object;
 mod untagged;
 
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::TimeBudget;
 use crate::probe::{Ask, AskKind, Run, Sample};
@@ -25,6 +25,8 @@ const RUNS: usize = 10_000;
 const DEPTH: usize = 64;
 /// The most elements of a tuple that are looked at one by one.
 const TUPLE: usize = 64;
+/// The most values that are kept of a type, beside its sample.
+const OTHERS: usize = 8;
 /// A name that no property and no variant has.
 const UNKNOWN: &str = "\u{1}unknown";
 /// What serde's code expects that copies a value to look at it later.
@@ -47,6 +49,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema 
         Err(Blocked) => tracer.open(OpenReason::Recursive),
     };
     tracer.finish_postponed();
+    tracer.open_what_differs_when_copied();
     if let Some(reason) = tracer.stopped {
         // What was not tried may be refused.
         let node = &mut tracer.part(root).node;
@@ -69,10 +72,13 @@ struct Tracer<'b> {
     stopped: Option<OpenReason>,
 }
 
+#[derive(Clone)]
 struct Part {
     node: Node,
     /// A value that the type takes in this place.
     sample: Option<Sample>,
+    /// Other values that it takes.
+    others: Vec<Sample>,
     is_done: bool,
 }
 
@@ -199,7 +205,7 @@ fn name_in(expects: &str) -> Option<String> {
 }
 
 /// What a type says of a value in a place.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct Verdict {
     is_taken: bool,
     /// The error, if the value was refused and it is known for which reason.
@@ -254,8 +260,8 @@ impl Tracer<'_> {
             AskKind::Any if ask.expects == ANY_VALUE => self.untagged(place),
             AskKind::Any | AskKind::Identifier => Ok(self.any(place)),
             AskKind::Bool => Ok(self.tried_leaf(place, Shape::Bool, [Sample::Bool(true), Sample::Bool(false)])),
-            AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest)),
-            AskKind::U128 => Ok(self.integer(place, 0, i128::MAX)),
+            AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest, true)),
+            AskKind::U128 => Ok(self.integer(place, 0, i128::MAX, true)),
             AskKind::Float => {
                 let values = [Sample::Float(0.5), Sample::Int(3), Sample::Float(-1e300)];
                 Ok(self.tried_leaf(place, Shape::Number, values))
@@ -323,6 +329,10 @@ impl Tracer<'_> {
     /// Whether the type takes a value in a place.
     fn takes(&mut self, place: &Place, sample: &Sample) -> bool {
         let verdict = self.try_with(place, sample);
+        self.is_taken(place, &verdict)
+    }
+
+    fn is_taken(&self, place: &Place, verdict: &Verdict) -> bool {
         // If a copied value lacks something else, it was taken so far.
         let is_incomplete = || match verdict.said {
             Some(Said::MissingField(_) | Said::InvalidLength) => true,
@@ -338,7 +348,7 @@ impl Tracer<'_> {
 
     fn reserve(&mut self, sample: Option<Sample>) -> NodeId {
         let node = Node { shape: Shape::Any, open: None, name: None };
-        self.parts.push(Part { node, sample, is_done: false });
+        self.parts.push(Part { node, sample, others: Vec::new(), is_done: false });
         NodeId(self.parts.len() - 1)
     }
 
@@ -362,8 +372,7 @@ impl Tracer<'_> {
     }
 
     fn copy(&mut self, from: NodeId, to: NodeId) {
-        let Part { node, sample, is_done } = &self.parts[from.0];
-        self.parts[to.0] = Part { node: node.clone(), sample: sample.clone(), is_done: *is_done };
+        self.parts[to.0] = self.parts[from.0].clone();
     }
 
     /// A value that the type takes in the place of this part. There is none if all that were tried are refused.
@@ -402,15 +411,43 @@ impl Tracer<'_> {
 
     /// A type that is known, in another place, where its values may be refused.
     fn again(&mut self, place: &Place, known: NodeId) -> NodeId {
-        match self.parts[known.0].sample.clone() {
-            Some(sample) if !self.takes(place, &sample) => {
-                let node = self.reserve(None);
-                self.copy(known, node);
-                let part = self.part(node);
-                (part.sample, part.node.open) = (None, Some(OpenReason::Refuses));
-                node
+        let part = &self.parts[known.0];
+        let samples: Vec<_> = part.sample.iter().chain(&part.others).cloned().collect();
+        let (taken, refused): (Vec<_>, Vec<_>) = samples.into_iter().partition(|sample| self.takes(place, sample));
+        if refused.is_empty() {
+            return known;
+        }
+        let node = self.reserve(None);
+        self.copy(known, node);
+        let part = self.part(node);
+        part.node.open = Some(OpenReason::Refuses);
+        let mut taken = taken.into_iter();
+        (part.sample, part.others) = (taken.next(), taken.collect());
+        node
+    }
+
+    /// Tries a type with other values of its parts, one at a time. It may compare them, and refuse some.
+    fn vary(&mut self, place: &Place, node: NodeId, parts: &[NodeId], changed: impl Fn(usize, Sample) -> Sample) {
+        for (at, part) in parts.iter().enumerate() {
+            for other in self.others(*part) {
+                let whole = changed(at, other);
+                if !self.takes(place, &whole) {
+                    self.part(node).node.open = Some(OpenReason::Refuses);
+                } else if self.parts[node.0].others.len() < OTHERS {
+                    self.part(node).others.push(whole);
+                }
             }
-            _ => known,
+        }
+    }
+
+    /// Values that a part takes, beside its sample.
+    fn others(&self, id: NodeId) -> Vec<Sample> {
+        let part = &self.parts[id.0];
+        let inside = |id: &NodeId| self.parts[id.0].sample.clone();
+        match &part.node.shape {
+            Shape::Optional(inner) => inside(inner).into_iter().chain(self.parts[inner.0].others.clone()).collect(),
+            Shape::Sequence(item) => inside(item).map(|item| Sample::Seq(vec![item])).into_iter().collect(),
+            _ => part.others.clone(),
         }
     }
 
@@ -464,6 +501,37 @@ impl Tracer<'_> {
         }
     }
 
+    /// The content of an adjacently tagged enum is copied if it comes before the tag. Some types then take less.
+    fn open_what_differs_when_copied(&mut self) {
+        for at in 0..self.parts.len() {
+            let Shape::OneOf(alternatives) = &self.parts[at].node.shape else { continue };
+            let contents: Vec<_> = alternatives
+                .iter()
+                .filter_map(|alternative| match alternative {
+                    Alternative::Adjacent { content, .. } => content.as_ref().map(|content| content.value),
+                    _ => None,
+                })
+                .collect();
+            let mut seen = HashSet::new();
+            if contents.into_iter().any(|content| self.differs_when_copied(content, &mut seen)) {
+                self.parts[at].node.open.get_or_insert(OpenReason::Buffered);
+            }
+        }
+    }
+
+    fn differs_when_copied(&self, id: NodeId, seen: &mut HashSet<NodeId>) -> bool {
+        if !seen.insert(id) {
+            return false;
+        }
+        let shape = &self.parts[id.0].node.shape;
+        let differs = match shape {
+            Shape::Integer { least, greatest, .. } => *least < i64::MIN.into() || *greatest > u64::MAX.into(),
+            Shape::Map { key, .. } => matches!(self.parts[key.0].node.shape, Shape::Integer { .. } | Shape::Bool),
+            _ => false,
+        };
+        differs || shape.children().into_iter().any(|(_, child)| self.differs_when_copied(child, seen))
+    }
+
     fn sequence(&mut self, place: &Place) -> NodeId {
         let empty = Sample::Seq(Vec::new());
         let takes_none = self.takes(place, &empty);
@@ -489,6 +557,10 @@ impl Tracer<'_> {
             Ok(key) => key,
             Err(Blocked) => self.open(OpenReason::Recursive),
         };
+        if place.copied.is_some() && self.parts[key.0].node.open.is_some() {
+            // A key was tried with a value that may be refused.
+            self.done(key, Shape::Any, Some(OpenReason::Buffered));
+        }
         match self.parts[key.0].sample.clone() {
             Some(sample) => {
                 let value = place.with(Step::Entry { before: Vec::new(), key: sample });
@@ -501,6 +573,10 @@ impl Tracer<'_> {
         }
         if !takes_none {
             self.part(node).node.open = Some(OpenReason::Refuses);
+        }
+        if place.copied.is_some() && matches!(self.parts[key.0].node.shape, Shape::Integer { .. } | Shape::Bool) {
+            // Keys are strings in JSON, and a copied string is no number.
+            self.part(node).node.open = Some(OpenReason::Buffered);
         }
         node
     }
@@ -528,9 +604,27 @@ impl Tracer<'_> {
                 }
             }
         }
-        let sample = (samples.len() == length).then_some(Sample::Seq(samples)).filter(|all| self.takes(place, all));
+        let mut least = samples.len();
+        let sample = (least == length).then(|| Sample::Seq(samples.clone())).filter(|all| self.takes(place, all));
+        // The last elements may have defaults.
+        while least > 0 {
+            let shorter = self.try_with(place, &Sample::Seq(samples[..least - 1].to_vec()));
+            if shorter.said == Some(Said::InvalidLength) || !self.is_taken(place, &shorter) {
+                break;
+            }
+            least -= 1;
+        }
         let open = sample.is_none().then_some(OpenReason::Refuses);
-        Ok(self.leaf(Shape::Tuple(items), sample, open))
+        let node = self.leaf(Shape::Tuple { items: items.clone(), least }, sample, open);
+        let changed = |at: usize, other| {
+            let mut samples = samples.clone();
+            samples[at] = other;
+            Sample::Seq(samples)
+        };
+        if open.is_none() {
+            self.vary(place, node, &items, changed);
+        }
+        Ok(node)
     }
 
     /// An enum whose variants are strings, or objects with one property.
@@ -551,7 +645,9 @@ impl Tracer<'_> {
                 {
                     found[at] = Some(alternative);
                     match sample.filter(|sample| self.takes(place, sample)) {
-                        Some(sample) => drop(self.part(node).sample.get_or_insert(sample)),
+                        Some(sample) if self.parts[node.0].sample.is_none() => self.part(node).sample = Some(sample),
+                        Some(sample) if self.parts[node.0].others.len() < OTHERS => self.part(node).others.push(sample),
+                        Some(_) => {}
                         None => open = Some(OpenReason::Refuses),
                     }
                 }

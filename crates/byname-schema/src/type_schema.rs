@@ -61,7 +61,12 @@ pub enum Shape {
     /// An array of any length.
     Sequence(NodeId),
     /// An array of these.
-    Tuple(Vec<NodeId>),
+    Tuple {
+        /// In their order.
+        items: Vec<NodeId>,
+        /// How many of them have to be there.
+        least: usize,
+    },
     /// An object with any keys.
     Map {
         /// Its keys. Those that are not strings are written as strings. JSON Schema can't say how great a number in a string is.
@@ -108,6 +113,8 @@ pub enum Alternative {
         variant: String,
         /// The property that has the content. `None` if there is none.
         content: Option<Property>,
+        /// Whether other properties are refused.
+        is_closed: bool,
     },
     /// An object with this tag beside its other properties.
     Internal {
@@ -208,7 +215,9 @@ impl Shape {
             | Self::Bytes { .. } => Vec::new(),
             Self::Optional(inner) => vec![(String::new(), *inner)],
             Self::Sequence(item) => vec![("[]".to_owned(), *item)],
-            Self::Tuple(items) => items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), *item)).collect(),
+            Self::Tuple { items, .. } => {
+                items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), *item)).collect()
+            }
             Self::Map { key, value } => vec![("{key}".to_owned(), *key), ("{}".to_owned(), *value)],
             Self::Object { properties, .. } => {
                 properties.iter().map(|property| (property.name.clone(), property.value)).collect()

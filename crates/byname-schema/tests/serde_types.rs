@@ -114,6 +114,20 @@ impl TryFrom<u8> for Percent {
     }
 }
 #[derive(Deserialize)]
+struct Bounds {
+    low: u8,
+    high: u8,
+}
+#[derive(Deserialize)]
+#[serde(try_from = "Bounds")]
+struct Range(Bounds);
+impl TryFrom<Bounds> for Range {
+    type Error = &'static str;
+    fn try_from(bounds: Bounds) -> Result<Self, &'static str> {
+        if bounds.low <= bounds.high { Ok(Self(bounds)) } else { Err("reversed") }
+    }
+}
+#[derive(Deserialize)]
 struct Invoice {
     #[serde(rename = "type")]
     kind: Status,
@@ -572,4 +586,221 @@ fn a_type_takes_what_its_schema_takes() {
         show(&verdicts.too_strict)
     );
     assert!(verdicts.too_loose.is_empty(), "{} too loose:\n{}", verdicts.too_loose.len(), show(&verdicts.too_loose));
+}
+
+/// Compares one type, and says where it is open.
+fn compared<T: DeserializeOwned>(good: &[Value]) -> Vec<String> {
+    let mut verdicts = Verdicts::default();
+    verdicts.compare::<T>(good);
+    assert!(verdicts.too_strict.is_empty(), "too strict: {:?}", verdicts.too_strict);
+    assert!(verdicts.too_loose.is_empty(), "too loose: {:?}", verdicts.too_loose);
+    described::<T>().1
+}
+
+#[test]
+fn a_tuple_may_be_empty() {
+    let open = compared::<[u8; 0]>(&[json!([])]);
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn a_name_of_several_words_can_be_referred_to() {
+    #[derive(Deserialize)]
+    #[serde(rename = "A tree, 100% növény")]
+    struct Plant {
+        branches: Vec<Plant>,
+    }
+    let open = compared::<Plant>(&[json!({ "branches": [{ "branches": [] }] })]);
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn the_last_elements_of_an_array_may_have_defaults() {
+    #[derive(Deserialize)]
+    struct Version(u8, #[serde(default)] u8, #[serde(default)] u8);
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Point(i8, i8);
+    let open = [compared::<Version>(&[json!([1, 2, 3])]), compared::<Point>(&[json!([1, 2])])].concat();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn an_adjacent_enum_may_refuse_other_properties() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t", content = "c", deny_unknown_fields)]
+    enum Strict {
+        Unit,
+        New(u8),
+    }
+    let open = compared::<Strict>(&[json!({ "t": "New", "c": 1 }), json!({ "t": "Unit" })]);
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn a_content_that_is_refused_before_its_tag_is_open() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Wide {
+        Number(Option<u128>),
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Numbered {
+        Map(BTreeMap<u8, u8>),
+    }
+    assert_eq!(compared::<Wide>(&[json!({ "t": "Number", "c": null })]), [": Buffered"]);
+    assert_eq!(compared::<Numbered>(&[json!({ "t": "Map", "c": {} })]), [": Buffered"]);
+}
+
+#[test]
+fn a_copied_map_with_other_keys_than_strings_is_open() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t")]
+    enum Counted {
+        By { number: BTreeMap<u8, u8> },
+        In { status: HashMap<Status, u8> },
+    }
+    let open =
+        compared::<Counted>(&[json!({ "t": "By", "number": {} }), json!({ "t": "In", "status": { "open": 1 } })]);
+    assert!(open.contains(&"By.number.{key}: Buffered".to_owned()), "{open:?}");
+    assert!(open.contains(&"In.status.{key}: Buffered".to_owned()), "{open:?}");
+}
+
+#[test]
+fn a_type_that_compares_its_parts_is_open() {
+    #[derive(Deserialize)]
+    #[serde(try_from = "(u8, u8)")]
+    struct Ordered((u8, u8));
+    impl TryFrom<(u8, u8)> for Ordered {
+        type Error = &'static str;
+        fn try_from(pair: (u8, u8)) -> Result<Self, &'static str> {
+            if pair.0 <= pair.1 { Ok(Self(pair)) } else { Err("reversed") }
+        }
+    }
+    #[derive(Deserialize)]
+    struct Both {
+        bounds: Bounds,
+        range: Range,
+    }
+    let bounds = json!({ "low": 1, "high": 2 });
+    assert_eq!(compared::<Range>(std::slice::from_ref(&bounds)), [": Refuses"]);
+    assert_eq!(compared::<Ordered>(&[json!([1, 2])]), [": Refuses"]);
+    assert_eq!(compared::<Both>(&[json!({ "bounds": bounds, "range": bounds })]), ["range: Refuses"]);
+}
+
+#[test]
+fn a_copied_number_may_be_0_though_another_is_not_less() {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(flatten)]
+        range: Range,
+    }
+    let open = compared::<Named>(&[json!({ "name": "a", "low": 0, "high": 0 })]);
+    assert!(!open.is_empty());
+}
+
+#[test]
+fn a_variant_with_flattened_parts_is_open() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t")]
+    enum Tagged {
+        Map {
+            #[serde(flatten)]
+            rest: BTreeMap<String, u8>,
+        },
+        Unit,
+        Struct {
+            number: u8,
+            #[serde(flatten)]
+            plain: Plain,
+        },
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Flat {
+            #[serde(flatten)]
+            defaults: AllDefaulted,
+        },
+    }
+    let open = compared::<Tagged>(&[
+        json!({ "t": "Map", "a": 1 }),
+        json!({ "t": "Unit" }),
+        json!({ "t": "Struct", "number": 1, "id": 1, "name": "a" }),
+    ]);
+    assert_eq!(open, ["Map: Unknown", "Struct: Unknown"]);
+    assert_eq!(compared::<Untagged>(&[json!({ "a": 1, "b": "x" })]), [": Unknown"]);
+}
+
+#[test]
+fn a_flattened_content_may_be_absent() {
+    #[derive(Deserialize)]
+    struct Flattened {
+        id: u8,
+        #[serde(flatten)]
+        event: Change,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Change {
+        Set(u8),
+        Clear,
+    }
+    let open = compared::<Flattened>(&[json!({ "id": 1, "t": "Set", "c": 1 }), json!({ "id": 1, "t": "Clear" })]);
+    assert!(!open.is_empty());
+}
+
+#[test]
+fn fields_behind_one_that_is_not_found_out_are_open() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t", deny_unknown_fields)]
+    enum Tagged {
+        New { first: u128, second: u8 },
+    }
+    // serde reads no copied u128.
+    let open = compared::<Tagged>(&[]);
+    assert!(open.contains(&"New: Unknown".to_owned()), "{open:?}");
+}
+
+#[test]
+fn an_enum_inside_a_variant_is_open() {
+    #[derive(Deserialize)]
+    #[serde(tag = "t")]
+    enum SameTag {
+        Event(Inner),
+        End,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "t")]
+    enum Inner {
+        One { a: u8 },
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "op")]
+    enum OtherTag {
+        Adjacent(Adjacent),
+    }
+    assert_eq!(compared::<SameTag>(&[json!({ "t": "End" })]), ["Event: Unknown"]);
+    let unit = json!({ "op": "Adjacent", "t": "Unit" });
+    let open = compared::<OtherTag>(&[json!({ "op": "Adjacent", "t": "New", "c": 1 }), unit]);
+    assert!(!open.is_empty());
+}
+
+#[test]
+fn a_name_of_another_variant_is_no_unknown_one() {
+    #[derive(Deserialize)]
+    enum Kind {
+        Known {
+            a: u8,
+        },
+        #[serde(other)]
+        Unknown,
+    }
+    let open = compared::<Kind>(&[json!("x"), json!({ "Known": { "a": 1 } })]);
+    assert!(open.is_empty(), "{open:?}");
+    let schema = described::<Kind>().0;
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(!validator.is_valid(&json!("Known")), "{schema}");
 }

@@ -31,24 +31,29 @@ impl Tracer<'_> {
                     continue;
                 }
                 let tagged = (Sample::str(tag), Sample::str(variant));
-                let only_tag = Sample::Map(vec![tagged.clone()]);
+                let only_tag = vec![tagged.clone()];
                 let key = Sample::str(content);
                 let inside = place.with(Step::Entry { before: vec![tagged.clone()], key: key.clone() });
                 let Ok(value) = self.node(&inside) else { continue };
-                let is_required = !self.takes(place, &only_tag);
+                let is_required = !self.takes(place, &Sample::Map(only_tag.clone()));
                 let sample = if is_required {
                     let Ok(sample) = self.sample(value) else { continue };
-                    sample.map(|sample| Sample::Map(vec![tagged, (key, sample)]))
+                    sample.map(|sample| vec![tagged, (key, sample)])
                 } else {
                     Some(only_tag)
                 };
                 let content = Property { name: (*content).to_owned(), aliases: Vec::new(), value, is_required };
-                match sample.filter(|sample| self.takes(place, sample)) {
-                    Some(sample) => drop(self.part(node).sample.get_or_insert(sample)),
+                let mut is_closed = false;
+                match sample.filter(|entries| self.takes(place, &Sample::Map(entries.clone()))) {
+                    Some(entries) => {
+                        let unknown = (Sample::str(UNKNOWN), Sample::Null);
+                        is_closed = !self.takes(place, &Sample::Map([entries.as_slice(), &[unknown]].concat()));
+                        self.part(node).sample.get_or_insert(Sample::Map(entries));
+                    }
                     None => open = Some(OpenReason::Refuses),
                 }
                 let (tag, variant) = ((*tag).to_owned(), (*variant).to_owned());
-                alternatives[at] = Some(Alternative::Adjacent { tag, variant, content: Some(content) });
+                alternatives[at] = Some(Alternative::Adjacent { tag, variant, content: Some(content), is_closed });
             }
             let after = alternatives.iter().flatten().count();
             if after == variants.len() {

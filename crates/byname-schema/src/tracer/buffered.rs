@@ -37,16 +37,18 @@ impl Tracer<'_> {
     /// The shape that serde, or a derived `Deserialize`, calls so.
     pub(super) fn of_word(&mut self, place: &Place, word: &str) -> Result<NodeId, Blocked> {
         let number = |text: &str| text.rsplit(' ').next().and_then(|length| length.parse().ok());
+        // Without this word, what refuses 0 is a type around the number, which compares it with others.
+        let is_nonzero = word.starts_with("a nonzero ");
         Ok(match word.strip_prefix("a nonzero ").unwrap_or(word) {
             "a boolean" => self.tried_leaf(place, Shape::Bool, [Sample::Bool(true), Sample::Bool(false)]),
-            "i8" => self.integer(place, i8::MIN.into(), i8::MAX.into()),
-            "i16" => self.integer(place, i16::MIN.into(), i16::MAX.into()),
-            "i32" => self.integer(place, i32::MIN.into(), i32::MAX.into()),
-            "i64" | "isize" => self.integer(place, i64::MIN.into(), i64::MAX.into()),
-            "u8" => self.integer(place, 0, u8::MAX.into()),
-            "u16" => self.integer(place, 0, u16::MAX.into()),
-            "u32" => self.integer(place, 0, u32::MAX.into()),
-            "u64" | "usize" => self.integer(place, 0, u64::MAX.into()),
+            "i8" => self.integer(place, i8::MIN.into(), i8::MAX.into(), is_nonzero),
+            "i16" => self.integer(place, i16::MIN.into(), i16::MAX.into(), is_nonzero),
+            "i32" => self.integer(place, i32::MIN.into(), i32::MAX.into(), is_nonzero),
+            "i64" | "isize" => self.integer(place, i64::MIN.into(), i64::MAX.into(), is_nonzero),
+            "u8" => self.integer(place, 0, u8::MAX.into(), is_nonzero),
+            "u16" => self.integer(place, 0, u16::MAX.into(), is_nonzero),
+            "u32" => self.integer(place, 0, u32::MAX.into(), is_nonzero),
+            "u64" | "usize" => self.integer(place, 0, u64::MAX.into(), is_nonzero),
             "f32" | "f64" => self.tried_leaf(place, Shape::Number, [Sample::Float(0.5), Sample::Int(3)]),
             "a character" => self.tried_leaf(place, Shape::Char, ["a", "ß", "世"].map(Sample::str)),
             "a string" => self.string(place),

@@ -21,6 +21,13 @@ impl Tracer<'_> {
         for variant in variants {
             let tagged = (Sample::str(tag), Sample::str(variant));
             let object = self.object_by_index(&place, &[tagged])?;
+            if let Shape::Object { properties, .. } = &mut self.part(object).node.shape
+                && let Some(at) = properties.iter().position(|property| property.name == tag)
+            {
+                // The enum takes the tag away from what is inside.
+                properties.remove(at);
+                self.part(object).node.open = Some(OpenReason::Buffered);
+            }
             if let Some(sample) = self.sample(object)? {
                 self.part(node).sample.get_or_insert(sample);
             }
