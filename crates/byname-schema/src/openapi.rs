@@ -156,6 +156,10 @@ fn request_body(function: &FunctionSchema) -> Value {
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
+    // Then there may be no body, and `null` is one without arguments.
+    if required.is_empty() {
+        schema["type"] = json!(["object", "null"]);
+    }
     json!({ "required": !required.is_empty(), "content": { "application/json": { "schema": schema } } })
 }
 
