@@ -156,9 +156,10 @@ fn request_body(function: &FunctionSchema) -> Value {
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
-    // Then there may be no body, and `null` is one without arguments.
+    // Then there may be no body, and `null` and `[]` are bodies without arguments.
     if required.is_empty() {
-        schema["type"] = json!(["object", "null"]);
+        schema["type"] = json!(["object", "null", "array"]);
+        schema["maxItems"] = json!(0);
     }
     json!({ "required": !required.is_empty(), "content": { "application/json": { "schema": schema } } })
 }

@@ -302,7 +302,7 @@ async fn order(article: u32) -> u32 {
     article
 }
 
-#[deprecated(since = "1", note = "nothing replaces it")]
+#[deprecated(since = "1.0.0", note = "nothing replaces it")]
 #[rpc]
 async fn count() -> u32 {
     0
