@@ -220,7 +220,7 @@ async fn names_and_arguments_are_refused_as_on_the_other_ways() {
     let running = Running::new(everything()).await;
     for (body, code, words) in [
         (call("addd", r#","id":7"#), -32601, "did you mean `add`"),
-        (call("rpc.discover", r#","id":7"#), -32601, "no function is named"),
+        (call("rpc.discovery", r#","id":7"#), -32601, "no function is named"),
         (call(&"x".repeat(1 << 20), r#","id":7"#), -32601, "no function is named"),
         (call("", r#","id":7"#), -32601, "no function is named"),
         (call("add", r#","id":7"#), -32602, "argument `a` is missing"),
