@@ -1,8 +1,9 @@
 //! The schema of a service in a file that is committed and reviewed: [`ServiceSchema::to_lock`].
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::service_schema::{SchemaDocumentError, ServiceSchema};
 
@@ -58,7 +59,7 @@ fn write_value(value: &Value, indent: usize, behind: usize, text: &mut String) {
     match value {
         Value::Object(members) if !members.is_empty() => {
             text.push_str("{\n");
-            for (at, (name, member)) in members.iter().enumerate() {
+            for (at, (name, member)) in sorted(members).into_iter().enumerate() {
                 let name = format!("{}: ", Value::from(name.as_str()));
                 let _ = write!(text, "{inner}{name}");
                 write_value(member, indent + 2, name.chars().count(), text);
@@ -79,11 +80,17 @@ fn write_value(value: &Value, indent: usize, behind: usize, text: &mut String) {
     }
 }
 
+/// The order must not depend on the feature `preserve_order` of serde_json, which another crate of the program may turn on.
+fn sorted(members: &Map<String, Value>) -> BTreeMap<&String, &Value> {
+    members.iter().collect()
+}
+
 fn in_one_line(value: &Value) -> String {
     match value {
         Value::Object(members) if !members.is_empty() => {
-            let members =
-                members.iter().map(|(name, member)| format!("{}: {}", Value::from(name.as_str()), in_one_line(member)));
+            let members = sorted(members)
+                .into_iter()
+                .map(|(name, member)| format!("{}: {}", Value::from(name.as_str()), in_one_line(member)));
             format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(in_one_line).collect::<Vec<_>>().join(", ")),

@@ -49,12 +49,12 @@ fn move_references(schema: &mut Value, to: &str) {
     }
 }
 
-/// The version of a document that has no number: it differs where the documents differ.
+/// The version of a document that has no number: it differs where what clients rely on differs.
 pub(crate) struct DocumentVersion(String);
 
 impl DocumentVersion {
     pub(crate) fn of(schema: &ServiceSchema) -> Self {
-        Self(Sha1::from(schema.to_json().to_string()).digest().to_string()[..12].to_owned())
+        Self(Sha1::from(schema.to_lock()).digest().to_string()[..12].to_owned())
     }
 }
 

@@ -365,7 +365,8 @@ async fn the_error_about_unknown_names_is_bounded() {
     for nth in 0..1000 {
         unknown(&format!("f{nth}")).await;
     }
-    for odd in ["", " ", "add ", "ADD", "add\u{0}", "../add", "rpc", "rpc.discovery", "!live", "a\u{301}dd", "\u{430}dd"]
+    for odd in
+        ["", " ", "add ", "ADD", "add\u{0}", "../add", "rpc", "rpc.discovery", "!live", "a\u{301}dd", "\u{430}dd"]
     {
         unknown(odd).await;
     }
