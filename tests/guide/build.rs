@@ -54,6 +54,7 @@ fn module(path: &Path) -> (String, String) {
         if info != "rust"
             && info != "rust,peers"
             && info != "rust,etcd"
+            && info != "rust,schema"
             && info != "rust,simulation"
             && info != "rust,tls"
         {

@@ -19,15 +19,21 @@
 //!
 //! What cannot be found out is open, and is never wrong: [`TypeSchema::open`] says where and why.
 
+#[cfg(feature = "documents")]
 mod accepted_breaks;
+#[cfg(feature = "documents")]
 mod compatibility;
 mod fingerprint;
 mod json_schema;
+#[cfg(feature = "documents")]
 mod lock_file;
+#[cfg(feature = "documents")]
 mod openapi;
+#[cfg(feature = "documents")]
 mod openrpc;
 mod probe;
 mod probe_error;
+#[cfg(feature = "documents")]
 mod references;
 mod service_schema;
 mod string_formats;
@@ -38,7 +44,9 @@ use std::time::{Duration, Instant};
 
 use serde_core::de::DeserializeOwned;
 
+#[cfg(feature = "documents")]
 pub use accepted_breaks::AcceptedBreaks;
+#[cfg(feature = "documents")]
 pub use compatibility::{Break, Difference, Verdict, differences};
 pub use json_schema::SchemaDefinitions;
 pub use service_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};

@@ -73,6 +73,8 @@ mod service_target;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
+#[cfg(feature = "schema")]
+mod stub_check;
 mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
@@ -117,11 +119,10 @@ use crate::error::{CallError, Code, Error};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
-use crate::method::{Method, StubMethods};
+use crate::method::Method;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime::{self, ClientHome};
-use crate::service_schema;
 use crate::transport::ClientTls;
 
 /// A handle to one service. It is cheap to clone, and clones share their connections.
@@ -412,63 +413,6 @@ impl Client {
                 format!("the service has answered with another schema than this version of byname reads: {why}"),
             )
         })
-    }
-
-    /// Compares stubs with the service: whether it has their functions, and whether their types fit. The stubs are those of
-    /// [`stubs!`](crate::stubs). Both sides need the feature `schema`.
-    ///
-    /// ```
-    /// # use byname::{Client, Server, rpc};
-    /// #[rpc]
-    /// async fn add(a: i64, b: i64) -> i64 { a + b }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), byname::Error> {
-    /// let data = Client::local(&Server::new().method::<add>())?;
-    /// # if cfg!(feature = "schema") {
-    /// data.check(byname::stubs![add]).await?;
-    /// # }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `failed_precondition` if a call of a stub would fail, with each difference and a value that shows it; and if one side has no
-    /// schemas. A hidden function is not compared. Those of [`schema`](Self::schema).
-    pub async fn check(&self, stubs: &[StubMethods]) -> Result<(), Error> {
-        let remote = self.schema().await?;
-        let methods: Vec<_> =
-            stubs.iter().flat_map(|methods| methods()).map(|method| Arc::new(method.clone())).collect();
-        let described = runtime::run_blocking(move || service_schema::described(methods)).await;
-        let mut own =
-            described.map_err(|_| Error::new(Code::Internal, "the types of the stubs could not be described"))?;
-        for function in &mut own.functions {
-            function.name = format!("{}{}", self.scope.prefix, function.name);
-            // A stub calls the name.
-            function.aliases = Vec::new();
-        }
-        for (note, side) in [(&own.note, "this program"), (&remote.note, "the service")] {
-            if note.is_some() {
-                return Err(Error::new(
-                    Code::FailedPrecondition,
-                    format!(
-                        "the stubs can't be compared, because {side} has no schemas; build it with the feature `schema` of byname"
-                    ),
-                ));
-            }
-        }
-        let mut wrong = String::new();
-        for difference in byname_schema::differences(&own, &remote) {
-            if let Some(of) = difference.breaks_old_clients() {
-                let space = if difference.place.is_empty() { "" } else { " " };
-                wrong.push_str(&format!("\n  {}{space}{}: {of}", difference.function, difference.place));
-            }
-        }
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let why = format!("the service differs from what this client was built for:{wrong}");
-        Err(Error::new(Code::FailedPrecondition, why))
     }
 
     /// What this client would do now with a call of this function by its name: each effective setting and where it came

@@ -126,6 +126,7 @@ mod json_over_http;
 mod key_store;
 mod key_window;
 mod limits_and_timeouts;
+#[cfg(feature = "schema")]
 mod lock_file;
 mod metadata;
 mod method;
@@ -160,10 +161,9 @@ pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
-pub use byname_schema::{
-    AcceptedBreaks, ArgumentSchema, Break, Difference, FunctionSchema, SchemaDocumentError, ServiceSchema, Verdict,
-    differences,
-};
+#[cfg(feature = "schema")]
+pub use byname_schema::{AcceptedBreaks, Break, Difference, Verdict, differences};
+pub use byname_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};
 pub use client::{
     ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, ExplainedConnections, ExplainedReplica,
     ExplainedService, ExplainedSetting, Explanation, KnownReplicas, Policy, Remote, ReplicaState, Replicas,

@@ -67,9 +67,6 @@ pub fn assert_compatible(schema: &ServiceSchema, package: &str, path: &Path) {
 /// Compares, and writes the file if it is to be updated.
 fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), String> {
     let shown = path.display();
-    if let Some(note) = &schema.note {
-        return Err(format!("the server can't be compared with {shown}: {note}"));
-    }
     let lock = schema.to_lock();
     if is_update {
         return fs::write(path, lock).map_err(|why| format!("can't write {shown}: {why}"));

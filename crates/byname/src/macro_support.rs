@@ -6,6 +6,7 @@ pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
+#[cfg(feature = "schema")]
 pub use crate::lock_file::assert_compatible;
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec, SchemaFn, StubMethods};
 pub use crate::priority::Priority;

@@ -36,7 +36,9 @@ pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceDocument {
     Schema,
+    #[cfg(feature = "schema")]
     OpenApi,
+    #[cfg(feature = "schema")]
     OpenRpc,
 }
 
@@ -45,19 +47,24 @@ impl ServiceDocument {
     pub(crate) fn called(name: &str) -> Option<Self> {
         match name {
             "!schema" => Some(Self::Schema),
+            #[cfg(feature = "schema")]
             "!openapi.json" => Some(Self::OpenApi),
             // The name of JSON-RPC's service discovery.
+            #[cfg(feature = "schema")]
             "!openrpc.json" | "rpc.discover" => Some(Self::OpenRpc),
             _ => None,
         }
     }
 
     /// The document about these functions. `endpoint` is the path of the service, if it is known.
+    #[cfg_attr(not(feature = "schema"), allow(unused_variables, reason = "only other formats have it"))]
     pub(crate) fn of(self, methods: Vec<Arc<Method>>, endpoint: Option<&str>) -> Value {
         let schema = described(methods);
         match self {
             Self::Schema => schema.to_json(),
+            #[cfg(feature = "schema")]
             Self::OpenApi => schema.to_openapi(endpoint),
+            #[cfg(feature = "schema")]
             Self::OpenRpc => schema.to_openrpc(endpoint),
         }
     }

@@ -42,7 +42,9 @@ const BUILTINS: &[Builtin] = &[
     },
     // What can be called here?
     Builtin::listing("!schema", ServiceDocument::Schema),
+    #[cfg(feature = "schema")]
     Builtin::listing("!openapi.json", ServiceDocument::OpenApi),
+    #[cfg(feature = "schema")]
     Builtin::listing("!openrpc.json", ServiceDocument::OpenRpc),
 ];
 
