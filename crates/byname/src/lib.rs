@@ -77,6 +77,8 @@
 //! - **`dns`**: `srv://` in a client's URL, by [hickory-resolver](https://docs.rs/hickory-resolver). Names are asked again when
 //!   their TTL says so.
 //! - **`kubernetes`**: `k8s://namespace/service` in a client's URL. It turns on `tls`.
+//! - **`schema`**: a server describes its functions with the schemas of their types, as [`Server::schema`] and `GET /rpc/!schema`, in OpenAPI and in
+//!   OpenRPC. Two versions are compared by `assert_compatible!` and `Client::check`. The command line `byname` shows it to people.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 //! - **`simulation`**: tests in virtual time, on a network that fails, as `byname::simulation`.
 
