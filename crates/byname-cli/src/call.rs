@@ -14,9 +14,10 @@ use crate::call_arguments::{WrittenArguments, arguments};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::CommandError;
 use crate::service::{ServiceOptions, known_schema};
-use crate::terminal_text::{inert, json_line, json_lines};
+use crate::terminal_text::{inert, json_line, json_lines, print_text};
 
 #[derive(clap::Args)]
+#[command(override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]")]
 pub(crate) struct CallCommand {
     #[command(flatten)]
     options: ServiceOptions,
@@ -67,7 +68,7 @@ impl CallCommand {
             })?;
             let keyed = function.is_some_and(|function| function.keyed);
             let call = WrittenCall { url: &service.url, name, arguments: &by_name, headers: service.headers(), keyed };
-            anstream::print!("{}", call.text(language));
+            print_text(&call.text(language))?;
             return Ok(ExitCode::SUCCESS);
         }
         let is_keyed = function.is_some_and(|function| function.keyed);
@@ -102,7 +103,7 @@ impl CallToMake<'_> {
             let mut out = io::stdout().lock();
             let mut count = 0_u64;
             while let Some(item) = call.next().await {
-                // Whoever reads it may have seen enough.
+                // A reader that has seen enough ends the stream.
                 if writeln!(out, "{}", json_line(&item?)).and_then(|()| out.flush()).is_err() {
                     return Ok(ExitCode::SUCCESS);
                 }
@@ -121,7 +122,7 @@ impl CallToMake<'_> {
         match call.with_metadata().await {
             Ok((value, headers)) => {
                 self.exchange.ended(began, "a value", Some(&headers));
-                print(&value);
+                print(&value)?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => {
@@ -175,11 +176,10 @@ impl Exchange {
 }
 
 /// In lines on a terminal, in one line for a program.
-fn print(value: &Value) {
+fn print(value: &Value) -> Result<(), CommandError> {
     let is_terminal = io::stdout().is_terminal();
     let text = if is_terminal { json_lines(value) } else { json_line(value) };
-    // Whoever reads it may have seen enough.
-    let _ = writeln!(io::stdout(), "{text}");
+    print_text(&format!("{text}\n"))
 }
 
 /// The lines of standard input, each of which is an item. They are read on a thread of their own, because that blocks.

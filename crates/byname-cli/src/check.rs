@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::documents::{is_file, schema_of};
 use crate::exit::CommandError;
 use crate::service::ServiceOptions;
-use crate::terminal_text::{inert, json_line, json_lines};
+use crate::terminal_text::{inert, json_line, json_lines, print_text};
 
 #[derive(clap::Args)]
 pub(crate) struct CheckCommand {
@@ -55,9 +55,9 @@ impl CheckCommand {
         }
         let report = CheckReport { accepted: self.accepted()?, differences: differences(&old, &new), both: self.both };
         match self.format {
-            CheckFormat::Text => anstream::print!("{}", report.text()),
-            CheckFormat::Json => anstream::println!("{}", json_lines(&report.json())),
-            CheckFormat::Github => anstream::print!("{}", report.github(&file)),
+            CheckFormat::Text => print_text(&report.text())?,
+            CheckFormat::Json => print_text(&format!("{}\n", json_lines(&report.json())))?,
+            CheckFormat::Github => print_text(&report.github(&file))?,
         }
         Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::call_as_code::endpoint;
 use crate::exit::CommandError;
 use crate::service::{self, ServiceOptions, looks_like_url};
-use crate::terminal_text::json_lines;
+use crate::terminal_text::{json_lines, print_text};
 
 #[derive(clap::Args)]
 pub(crate) struct LockCommand {
@@ -31,7 +31,7 @@ impl LockCommand {
         }
         let lock = schema.to_lock();
         if self.output == Path::new("-") {
-            anstream::print!("{lock}");
+            print_text(&lock)?;
         } else {
             let wrong = |why| CommandError::failed(format!("can't write {}: {why}", self.output.display()));
             fs::write(&self.output, lock).map_err(wrong)?;
@@ -56,7 +56,7 @@ impl DocumentCommand {
     ) -> Result<ExitCode, CommandError> {
         let url = self.service.as_deref().filter(|service| !is_file(service)).map(endpoint);
         let schema = schema_of(&self.options, self.service).await?;
-        anstream::println!("{}", json_lines(&document(&schema, url.as_deref())));
+        print_text(&format!("{}\n", json_lines(&document(&schema, url.as_deref()))))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,7 +7,7 @@ use byname::FunctionSchema;
 
 use crate::exit::CommandError;
 use crate::service::{self, ServiceOptions};
-use crate::terminal_text::{inert, json_lines};
+use crate::terminal_text::{inert, json_lines, print_text};
 
 pub(crate) async fn list(
     options: &ServiceOptions,
@@ -17,7 +17,7 @@ pub(crate) async fn list(
     let service = options.connect.service_or_default(named)?;
     let schema = service::schema(&service.client(options)?).await?;
     if json {
-        anstream::println!("{}", json_lines(&schema.to_json()));
+        print_text(&format!("{}\n", json_lines(&schema.to_json())))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut groups: BTreeMap<&str, Vec<&FunctionSchema>> = BTreeMap::new();
@@ -25,29 +25,32 @@ pub(crate) async fn list(
         let group = function.name.rsplit_once('.').map_or("", |(group, _)| group);
         groups.entry(group).or_default().push(function);
     }
+    let mut text = String::new();
     for (at, mut functions) in groups.into_values().enumerate() {
         functions.sort_by(|a, b| a.name.cmp(&b.name));
         if at > 0 {
-            anstream::println!();
+            text.push('\n');
         }
-        functions.into_iter().for_each(print);
+        text.extend(functions.into_iter().map(shown));
     }
+    print_text(&text)?;
     if let Some(note) = &schema.note {
         anstream::eprintln!("note: {}", inert(note));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(function: &FunctionSchema) {
+fn shown(function: &FunctionSchema) -> String {
     let (name, dim) = (anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
     // The signature begins with the name.
     let rest = function.signature.strip_prefix(&function.name).unwrap_or(&function.signature);
     let marks = marks(function);
     let marks = if marks.is_empty() { String::new() } else { format!("  {dim}{}{dim:#}", marks.join(", ")) };
-    anstream::println!("{name}{}{name:#}{}{marks}", inert(&function.name), inert(rest));
+    let mut text = format!("{name}{}{name:#}{}{marks}\n", inert(&function.name), inert(rest));
     if let Some(line) = function.doc.lines().next() {
-        anstream::println!("    {dim}{}{dim:#}", inert(line));
+        text.push_str(&format!("    {dim}{}{dim:#}\n", inert(line)));
     }
+    text
 }
 
 /// What is declared of a function.

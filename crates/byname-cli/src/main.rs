@@ -14,7 +14,6 @@ mod show;
 mod terminal_text;
 mod type_notation;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -23,6 +22,7 @@ use clap_complete::Shell;
 use crate::bench::{BenchOptions, BenchTarget};
 use crate::exit::CommandError;
 use crate::service::{ConnectOptions, ServiceOptions};
+use crate::terminal_text::print_text;
 
 #[derive(Parser)]
 #[command(name = "byname", version, about = "See, call, load and check byname services")]
@@ -48,16 +48,19 @@ enum Command {
         service: Option<String>,
     },
     /// Show a function: its arguments with their types, and an example
+    #[command(override_usage = "byname show [OPTIONS] [SERVICE] <NAME>")]
     Show {
         #[command(flatten)]
         options: ServiceOptions,
         /// [SERVICE] NAME
-        #[arg(required = true, num_args = 1..=2, value_name = "SERVICE> <NAME")]
+        #[arg(required = true, num_args = 1..=2, value_name = "WORDS")]
         words: Vec<String>,
     },
     /// Call a function
     Call(call::CallCommand),
     /// Send load to a function, and show how fast the answers come
+    #[command(override_usage = "byname bench [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]\n       \
+                                byname bench --compare <A.json> <B.json>")]
     Bench {
         #[command(flatten)]
         options: BenchOptions,
@@ -106,13 +109,16 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Openapi(command) => command.print(|schema, endpoint| schema.to_openapi(endpoint)).await,
         Command::Openrpc(command) => command.print(|schema, endpoint| schema.to_openrpc(endpoint)).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut CommandLine::command(), "byname", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "byname", &mut script);
+            print_text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
-            let page = clap_mangen::Man::new(CommandLine::command());
-            page.render(&mut io::stdout())
-                .map_err(|why| CommandError::failed(format!("can't write the page: {why}")))?;
+            let mut page = Vec::new();
+            let made = clap_mangen::Man::new(CommandLine::command()).render(&mut page);
+            made.map_err(|why| CommandError::failed(format!("the page can't be made: {why}")))?;
+            print_text(&String::from_utf8_lossy(&page))?;
             Ok(ExitCode::SUCCESS)
         }
     }

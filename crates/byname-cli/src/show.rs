@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::exit::CommandError;
 use crate::list::marks;
 use crate::service::{self, ServiceOptions};
-use crate::terminal_text::{inert, json_line};
+use crate::terminal_text::{inert, json_line, print_text};
 use crate::type_notation::TypeNotation;
 
 pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result<ExitCode, CommandError> {
@@ -19,7 +19,7 @@ pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result
     let schema = service::schema(&service.client(options)?).await?;
     let function = found(&schema, name)?;
     let page = FunctionPage { schema: &schema, function, service: &service.url };
-    anstream::print!("{}", page.text());
+    print_text(&page.text())?;
     Ok(ExitCode::SUCCESS)
 }
 

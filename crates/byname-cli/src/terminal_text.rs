@@ -1,8 +1,20 @@
-//! Text of others on a terminal: [`inert`], and how JSON is shown.
+//! Text on a terminal: [`print_text`], [`inert`] for text of others, and how JSON is shown.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use serde_json::Value;
+
+use crate::exit::CommandError;
+
+/// Prints to standard output. A reader that has seen enough, as `head` has, is no error.
+pub(crate) fn print_text(text: &str) -> Result<(), CommandError> {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|why| CommandError::failed(format!("standard output can't be written: {why}"))),
+    }
+}
 
 /// The text without characters that a terminal acts on. They are shown as `\u{1b}`. Line breaks stay.
 pub(crate) fn inert(text: &str) -> String {

@@ -623,7 +623,13 @@ impl Dispatch {
     }
 
     /// A document about the functions, as the result of a call.
-    async fn document(&self, document: ServiceDocument, methods: Vec<Arc<Method>>, request: Request) -> Reply {
+    async fn document(&self, document: ServiceDocument, methods: Vec<Arc<Method>>, mut request: Request) -> Reply {
+        // It takes a thread for a while, as a function does.
+        if request.permit.is_none()
+            && let Err(refused) = self.admit_early(None, &mut request)
+        {
+            return refused.into();
+        }
         let codec = match &request.args {
             CallArguments::Encoded(args) => args.codec,
             _ => Codec::Json,
