@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::documents::{is_file, schema_of};
 use crate::exit::CommandError;
 use crate::service::ServiceOptions;
-use crate::terminal_text::{inert, json_line, json_lines, print_text};
+use crate::terminal_text::{counted, inert, json_line, json_lines, print_text};
 
 #[derive(clap::Args)]
 pub(crate) struct CheckCommand {
@@ -158,8 +158,13 @@ impl CheckReport {
         }
         text.push_str(&match (self.breaks(), self.differences.len()) {
             (0, 0) => "no call can tell the two versions apart\n".to_owned(),
-            (0, count) => format!("{count} differences, none breaks{}\n", if self.both { "" } else { " old clients" }),
-            (breaks, count) => format!("{bad}breaks{bad:#}: {breaks} of {count} differences\n"),
+            (0, count) => {
+                let clients = if self.both { "any" } else { "old" };
+                format!("{}, no break of {clients} clients\n", counted(count, "difference"))
+            }
+            (breaks, count) => {
+                format!("{bad}{}{bad:#} in {}\n", counted(breaks, "break"), counted(count, "difference"))
+            }
         });
         text
     }

@@ -16,6 +16,11 @@ pub(crate) fn print_text(text: &str) -> Result<(), CommandError> {
     }
 }
 
+/// A number with what it counts.
+pub(crate) fn counted(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The text without characters that a terminal acts on. They are shown as `\u{1b}`. Line breaks stay.
 pub(crate) fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

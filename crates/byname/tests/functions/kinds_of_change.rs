@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::harness::{Running, get, post, raw};
+use crate::harness::{Running, get, post, post_with, raw};
 
 /// A row of the table: the rule that a direction breaks.
 struct Kind {
@@ -541,6 +541,19 @@ async fn of_services() -> Vec<Kind> {
         service_changed("`idempotent` is removed", (|| Server::new().method::<idempotent::f>(), old), (plain, old))
             .await,
         service_changed("`keyed` is added", (plain, old), (|| Server::new().method::<keyed::f>(), &[])).await,
+        service_changed(
+            "an `alias` is removed",
+            (|| Server::new().method::<aliased::g>(), old),
+            (|| Server::new().method::<renamed::g>(), &[post("/rpc/g", "[1]")]),
+        )
+        .await,
+        service_changed("`idempotent` is added", (plain, old), (|| Server::new().method::<idempotent::f>(), old)).await,
+        service_changed(
+            "`keyed` is removed",
+            (|| Server::new().method::<keyed::f>(), &[post_with("/rpc/f", "idempotency-key: k\r\n", r#"{"a":1}"#)]),
+            (plain, old),
+        )
+        .await,
         service_changed(
             "a result gets an error: `u8` to `Result<u8, String>`",
             (plain, old),
