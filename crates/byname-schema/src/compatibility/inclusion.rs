@@ -67,7 +67,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
         }
         let mut nearest: Option<Vec<Mismatch>> = None;
         for taken in readers {
-            let Some(found) = self.included(sent, taken) else {
+            let Some(found) = self.included(sent, taken, readers.len() == 1) else {
                 continue;
             };
             if found.is_empty() {
@@ -118,7 +118,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
     }
 
     /// The mismatches of two alternatives of one kind. `None` if they are of two kinds.
-    fn included(&mut self, sent: &Alternative<'w>, taken: &Alternative<'r>) -> Option<Vec<Mismatch>> {
+    fn included(&mut self, sent: &Alternative<'w>, taken: &Alternative<'r>, is_only: bool) -> Option<Vec<Mismatch>> {
         let one = |rule, why: String, witness: Value| Some(vec![Mismatch { rule, path: String::new(), why, witness }]);
         match (sent, taken) {
             (_, Alternative::Any)
@@ -153,8 +153,12 @@ impl<'w, 'r> Comparison<'w, 'r> {
             (Alternative::Text(sent), Alternative::Text(taken)) => text(sent, taken),
             (Alternative::Array(sent), Alternative::Array(taken)) => Some(self.array(sent, taken)),
             (Alternative::Object(sent), Alternative::Object(taken)) => {
-                // Other variants of an enum.
-                if sent.variant().is_some() && taken.variant().is_some() && sent.variant() != taken.variant() {
+                // Other variants of an enum. A struct with one field looks like a variant, but is the only shape.
+                if !is_only
+                    && sent.variant().is_some()
+                    && taken.variant().is_some()
+                    && sent.variant() != taken.variant()
+                {
                     return None;
                 }
                 Some(self.object(sent, taken))
