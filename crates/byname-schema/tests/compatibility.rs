@@ -89,6 +89,15 @@ fn what_adds_is_compatible_for_old_clients() {
 }
 
 #[test]
+fn a_schema_that_is_an_alternative_of_itself_is_compared() {
+    let itself = json!({ "$ref": "#/$defs/P" });
+    let of = |other: Value| service(&itself, &json!({ "P": { "anyOf": [{ "anyOf": [itself, itself] }, other] } }));
+    let (null, text) = (of(json!({ "type": "null" })), of(json!({ "type": "string" })));
+    assert_eq!(differences(&null, &null), []);
+    assert_eq!(differences(&null, &text)[0].breaks_old_clients().unwrap().rule, "null-refused");
+}
+
+#[test]
 fn functions_and_arguments_are_compared_in_both_directions() {
     let argument =
         |name: &str, required: bool| json!({ "name": name, "schema": { "type": "string" }, "required": required });

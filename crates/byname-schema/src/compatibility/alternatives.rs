@@ -2,7 +2,7 @@
 //!
 //! It reads what this crate writes. Other words of JSON Schema are not understood, and such a schema accepts anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -100,19 +100,23 @@ impl<'s> Schemas<'s> {
 
     pub(super) fn alternatives(self, schema: &'s Value) -> Vec<Alternative<'s>> {
         let mut found = Vec::new();
-        self.collect(schema, DEEPEST, &mut found);
+        self.collect(schema, &mut HashSet::new(), &mut found);
         found
     }
 
-    fn collect(self, schema: &'s Value, room: usize, found: &mut Vec<Alternative<'s>>) {
+    /// `seen` has the schemas that were collected already, by their addresses. One that is an alternative of itself adds nothing.
+    fn collect(self, schema: &'s Value, seen: &mut HashSet<*const Value>, found: &mut Vec<Alternative<'s>>) {
         let schema = self.resolved(schema);
+        if !seen.insert(schema) {
+            return;
+        }
         match schema {
             Value::Bool(false) => return,
-            Value::Object(_) if room > 0 => {}
+            Value::Object(_) => {}
             _ => return found.push(Alternative::Any),
         }
         if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
-            return parts.iter().for_each(|part| self.collect(part, room - 1, found));
+            return parts.iter().for_each(|part| self.collect(part, seen, found));
         }
         if let Some(words) = schema.get("enum").and_then(Value::as_array) {
             let words: Option<Vec<_>> = words.iter().map(Value::as_str).collect();
