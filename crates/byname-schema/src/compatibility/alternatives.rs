@@ -2,7 +2,7 @@
 //!
 //! It reads what this crate writes. Other words of JSON Schema are not understood, and such a schema accepts anything.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -100,23 +100,34 @@ impl<'s> Schemas<'s> {
 
     pub(super) fn alternatives(self, schema: &'s Value) -> Vec<Alternative<'s>> {
         let mut found = Vec::new();
-        self.collect(schema, &mut HashSet::new(), &mut found);
+        self.collect(schema, &mut HashMap::new(), &mut found);
         found
     }
 
-    /// `seen` has the schemas that were collected already, by their addresses. One that is an alternative of itself adds nothing.
-    fn collect(self, schema: &'s Value, seen: &mut HashSet<*const Value>, found: &mut Vec<Alternative<'s>>) {
+    /// `met` has the schemas that were met, by their addresses, and whether all of their alternatives are found. A schema that is
+    /// an alternative of itself means nothing, and accepts anything.
+    fn collect(self, schema: &'s Value, met: &mut HashMap<*const Value, bool>, found: &mut Vec<Alternative<'s>>) {
         let schema = self.resolved(schema);
-        if !seen.insert(schema) {
-            return;
+        match met.insert(schema, false) {
+            None => {}
+            Some(true) => {
+                met.insert(schema, true);
+                return;
+            }
+            Some(false) => return found.push(Alternative::Any),
         }
+        self.collect_parts(schema, met, found);
+        met.insert(schema, true);
+    }
+
+    fn collect_parts(self, schema: &'s Value, met: &mut HashMap<*const Value, bool>, found: &mut Vec<Alternative<'s>>) {
         match schema {
             Value::Bool(false) => return,
             Value::Object(_) => {}
             _ => return found.push(Alternative::Any),
         }
         if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
-            return parts.iter().for_each(|part| self.collect(part, seen, found));
+            return parts.iter().for_each(|part| self.collect(part, met, found));
         }
         if let Some(words) = schema.get("enum").and_then(Value::as_array) {
             let words: Option<Vec<_>> = words.iter().map(Value::as_str).collect();
