@@ -284,7 +284,7 @@ impl BenchTarget {
         let client = || {
             let builder = Client::builder(&self.url).transport(plan.transport);
             let client = (self.connect)(builder.limits(|limits| limits.connections = connections));
-            // A repetition would hide a failure, and would be load that nobody asked for.
+            // A repetition would hide a failure, and would be load that was not asked for.
             let client = client.map_err(|error| error.message().to_owned())?;
             Ok(client.timeout(plan.timeout).policy("*", |policy| policy.attempts = 1))
         };
@@ -317,7 +317,7 @@ fn print(options: &BenchOptions, report: &Report) -> Result<(), String> {
     print_text(&summary::summary(report, width))
 }
 
-/// Without styles where stdout is no terminal or `NO_COLOR` is set.
+/// Without styles where stdout is not a terminal or `NO_COLOR` is set.
 fn print_text(text: &str) -> Result<(), String> {
     let mut stdout = anstream::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -33,7 +33,7 @@ pub(crate) struct CallCommand {
     /// Show the exchange: the call with its headers, the time, and the headers of the reply
     #[arg(long, short)]
     verbose: bool,
-    /// [SERVICE] NAME [ARGUMENTS]: `1`, `name=1`, `user.name=Ada`, `@file`, `@-` for standard input. What is no JSON is a text
+    /// [SERVICE] NAME [ARGUMENTS]: `1`, `name=1`, `user.name=Ada`, `@file`, `@-` for standard input. A word that is not JSON is a text
     #[arg(required = true, value_name = "WORDS", allow_negative_numbers = true)]
     words: Vec<String>,
     /// Arguments that are not named
@@ -189,7 +189,7 @@ fn standard_input_items() -> Streaming<Value> {
         for (at, line) in io::stdin().lock().lines().enumerate() {
             let item = match line {
                 Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => serde_json::from_str(&line).map_err(|why| wrong(at, &format!("it is no JSON: {why}"))),
+                Ok(line) => serde_json::from_str(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
                 Err(why) => Err(wrong(at, &why.to_string())),
             };
             let is_last = item.is_err();

@@ -47,7 +47,7 @@ impl WrittenArguments {
             Ok(Value::Array(positional)) => Ok(Self { positional, named: Map::new() }),
             Ok(Value::Object(named)) => Ok(Self { positional: Vec::new(), named }),
             Ok(_) => Err(CommandError::usage("--json expects an object of arguments by name, or an array by position")),
-            Err(why) => Err(CommandError::usage(format!("--json is no JSON: {why}"))),
+            Err(why) => Err(CommandError::usage(format!("--json is not JSON: {why}"))),
         }
     }
 

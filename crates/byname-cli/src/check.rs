@@ -91,7 +91,7 @@ fn in_git(revision: &str, file: &str) -> Result<ServiceSchema, CommandError> {
         return Err(CommandError::usage(format!("git has no {object}: {}", why.trim())));
     }
     let text = String::from_utf8_lossy(&shown.stdout);
-    ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is no schema: {why}")))
+    ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is not a schema: {why}")))
 }
 
 /// The differences, and which of them count.

@@ -76,7 +76,7 @@ fn schema_in(path: &str) -> Result<ServiceSchema, CommandError> {
         let hint = if why.kind() == io::ErrorKind::NotFound { "; `byname lock URL` writes a lock file" } else { "" };
         CommandError::usage(format!("can't read {path}: {why}{hint}"))
     })?;
-    ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{path} is no schema: {why}")))
+    ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{path} is not a schema: {why}")))
 }
 
 /// A file that is there, or a word that ends like one.

@@ -75,7 +75,7 @@ impl ConnectOptions {
             Some(named) => Ok((self.service(named)?, words)),
             None => {
                 let said = first
-                    .map(|word| format!("`{word}` is no address and no service of the configuration; "))
+                    .map(|word| format!("`{word}` is neither an address nor a service of the configuration; "))
                     .unwrap_or_default();
                 Err(CommandError::usage(format!(
                     "{said}which service? Write its address first, such as localhost:8080, or set BYNAME_URL"
@@ -98,7 +98,7 @@ impl ConnectOptions {
         let mut headers = Vec::new();
         for header in &self.header {
             let Some((name, value)) = header.split_once(':') else {
-                return Err(CommandError::usage(format!("`{header}` is no header; write `--header 'name: value'`")));
+                return Err(CommandError::usage(format!("`{header}` is not a header; write `--header 'name: value'`")));
             };
             headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::exit::CommandError;
 
-/// Prints to standard output. A reader that has seen enough, as `head` has, is no error.
+/// Prints to standard output. If the reader has closed the pipe, as `head` does, that is not an error.
 pub(crate) fn print_text(text: &str) -> Result<(), CommandError> {
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -81,7 +81,7 @@ impl Tutorial {
             return self.end_server();
         }
         if let Some(command) = command.strip_suffix(" &") {
-            // Its build takes long, and is no part of waiting for it.
+            // It is built first, because a build takes long.
             assert!(self.shell(&command.replace("cargo run", "cargo build")).status().unwrap().success());
             self.server = Some(self.shell(&format!("exec {command}")).spawn().unwrap());
             return self.wait_for_server();

@@ -33,10 +33,10 @@ impl ServiceSchema {
     ///
     /// # Errors
     ///
-    /// It is no JSON, or not the schema of a service, or a server made it without schemas.
+    /// It is not JSON, or not the schema of a service, or a server made it without schemas.
     pub fn from_text(text: &str) -> Result<Self, SchemaDocumentError> {
         let document: Value =
-            serde_json::from_str(text).map_err(|why| SchemaDocumentError::new(format!("it is no JSON: {why}")))?;
+            serde_json::from_str(text).map_err(|why| SchemaDocumentError::new(format!("it is not JSON: {why}")))?;
         let schema = Self::from_json(&document)?;
         match &schema.note {
             Some(note) => Err(SchemaDocumentError::new(format!("it has no schemas: {note}"))),

@@ -39,7 +39,7 @@ pub(super) struct LiveFigures {
 /// How many slices are kept. When there are more, two become one, so that a long run needs no more memory.
 const MOST_SLICES: usize = 64;
 
-/// Live figures are those of so many ticks.
+/// The number of ticks that live figures are made of.
 const RECENT_TICKS: u64 = 10;
 
 impl Collector {
@@ -143,7 +143,7 @@ impl Slice {
 mod tests {
     use super::*;
 
-    /// One call that took so many milliseconds.
+    /// One call with this latency in milliseconds.
     fn one(tick: u64, ms: u64) -> Ticked {
         let mut tally = Tally::new(false);
         (tally.calls, tally.answered, tally.answered_within) = (1, 1, 1);

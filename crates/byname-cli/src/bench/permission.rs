@@ -31,7 +31,7 @@ pub(super) fn permission(
         Permission::Ask(format!("{state}. Send {amount}? [y/N] "))
     } else {
         Permission::Refused(format!(
-            "{state}; give --yes to send the load, because stdin is no terminal that can be asked"
+            "{state}; give --yes to send the load; you can't be asked, because standard input is not a terminal"
         ))
     }
 }

@@ -8,7 +8,7 @@ use super::collector::LiveFigures;
 use super::figures;
 use super::recorder::{Window, nanos};
 
-/// A bar with live figures. It shows nothing if stderr is no terminal.
+/// A bar with live figures. It shows nothing if stderr is not a terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
     length: Length,

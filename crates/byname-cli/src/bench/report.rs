@@ -178,7 +178,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// A file that can't be read or is no report, with what to do.
+    /// A file that can't be read or is not a report, with what to do.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let text = fs::read_to_string(path).map_err(|why| {
@@ -192,8 +192,9 @@ impl Report {
         struct Head {
             format: u32,
         }
-        let unreadable =
-            |why| format!("is no report of `byname bench`: {why}; give a file that `byname bench --json` has written");
+        let unreadable = |why| {
+            format!("is not a report of `byname bench`: {why}; give a file that `byname bench --json` has written")
+        };
         let Head { format } = serde_json::from_str(text).map_err(unreadable)?;
         if format != FORMAT {
             return Err(format!(
@@ -242,7 +243,7 @@ pub(super) mod tests {
     use super::super::recorder::{CallTimes, Recorder};
     use super::*;
 
-    /// A run of one second with a call each millisecond. The call of each millisecond takes so many microseconds.
+    /// A run of one second with a call each millisecond. The call of millisecond N takes N microseconds.
     pub(in super::super) fn report(options: BenchOptions, micros: impl Fn(u64) -> u64) -> Report {
         let options = BenchOptions {
             duration: Some(Duration::from_secs(1)),
@@ -283,7 +284,7 @@ pub(super) mod tests {
     #[test]
     fn other_files_are_refused_with_a_remedy() {
         let why = Report::from_json("{}").unwrap_err();
-        assert!(why.starts_with("is no report of `byname bench`: missing field `format`"), "{why}");
+        assert!(why.starts_with("is not a report of `byname bench`: missing field `format`"), "{why}");
         let why = Report::from_json(r#"{"format": 2}"#).unwrap_err();
         assert_eq!(why, "has the format 2, expected 1; make it again with this version of `byname bench --json`");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The intended times of sending: at a fixed rate, whatever the server does. One of several workers has each so many-th.
+/// The intended times of sending: at a fixed rate, whatever the server does. With N workers, each worker has every Nth of these times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendTimes {
     /// Calls a second, of all workers together.
@@ -52,7 +52,7 @@ pub(super) enum Step {
     WaitUntil(Duration),
     /// A call is due, and the most calls are in flight.
     WaitForAnswer,
-    /// The time is over. So many calls were due, and were not sent.
+    /// The time is over. This is the number of calls that were due and not sent.
     Over { unsent: u64 },
 }
 

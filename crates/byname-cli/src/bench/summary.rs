@@ -7,7 +7,7 @@ use super::figures;
 use super::recorder::OWN_ERROR;
 use super::report::{LoadReport, Percentiles, Report};
 
-/// The report as text with styles for a terminal of this width. Whoever prints it removes the styles where they are not wanted.
+/// The report as text with styles for a terminal of this width. The code that prints it removes the styles where they are not wanted.
 pub(super) fn summary(report: &Report, width: usize) -> String {
     let mut out = String::new();
     head(&mut out, report);
@@ -36,7 +36,7 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
-/// A histogram has at most so many rows.
+/// The most rows of a histogram.
 const ROWS: usize = 20;
 
 /// The longest bar. On a wide terminal longer ones show no more.

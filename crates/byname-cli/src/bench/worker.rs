@@ -39,7 +39,7 @@ pub(super) enum Said {
     /// It has its clients, and waits for the start.
     Ready,
     Measured(Box<Ticked>),
-    /// It has ended, and so many calls were due and not sent.
+    /// It has ended. This is the number of calls that were due and not sent.
     Ended {
         unsent: u64,
         connections: ConnectionCounts,
