@@ -13,7 +13,7 @@ mod schedule;
 mod summary;
 mod worker;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -35,6 +35,8 @@ use self::progress::Progress;
 use self::recorder::{TICK, nanos};
 use self::report::{Report, WorkerEnds};
 use self::worker::{Said, SharedLoad};
+use crate::exit::CommandError;
+use crate::terminal_text::print_text;
 
 /// The options of `byname bench`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -95,67 +97,42 @@ pub(crate) struct BenchTarget {
 
 /// Sends load and prints the report. The code is 0 if all calls were answered with a value, 1 if some failed, and 2 if the
 /// command was wrong.
-pub(crate) async fn run(options: &BenchOptions, target: BenchTarget) -> ExitCode {
-    match measured(options, target).await {
-        Ok(report) => match print(options, &report) {
-            Ok(()) if report.is_success() => ExitCode::SUCCESS,
-            Ok(()) => ExitCode::FAILURE,
-            Err(why) => said(&BenchError::Failed(why)),
-        },
-        Err(error) => said(&error),
-    }
+pub(crate) async fn run(options: &BenchOptions, target: BenchTarget) -> Result<ExitCode, CommandError> {
+    let report = measured(options, target).await?;
+    print(options, &report)?;
+    Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints a table of two reports. The files are those of [`BenchOptions::compare`].
-pub(crate) fn compare(files: &[PathBuf]) -> ExitCode {
+pub(crate) fn compare(files: &[PathBuf]) -> Result<ExitCode, CommandError> {
     let [first, second] = files else {
-        return said(&BenchError::Usage("--compare needs two files that --json has written".to_owned()));
+        return Err(CommandError::usage("--compare needs two files that --json has written"));
     };
-    match (Report::read(first), Report::read(second)) {
-        (Ok(first_report), Ok(second_report)) => {
-            let (first, second) = (first.display().to_string(), second.display().to_string());
-            let table = compare::comparison((&first, &first_report), (&second, &second_report));
-            match print_text(&table) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(why) => said(&BenchError::Failed(why)),
-            }
-        }
-        (Err(why), _) | (_, Err(why)) => said(&BenchError::Usage(why)),
-    }
+    let read = |file: &PathBuf| Report::read(file).map_err(CommandError::usage);
+    let (first_report, second_report) = (read(first)?, read(second)?);
+    let (first, second) = (first.display().to_string(), second.display().to_string());
+    print_text(&compare::comparison((&first, &first_report), (&second, &second_report)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Why there is no report.
-#[derive(Debug)]
-enum BenchError {
-    Usage(String),
-    Failed(String),
-}
-
-fn said(error: &BenchError) -> ExitCode {
-    let (why, code) = match error {
-        BenchError::Usage(why) => (why, ExitCode::from(2)),
-        BenchError::Failed(why) => (why, ExitCode::FAILURE),
-    };
-    anstream::eprintln!("{}error{:#}: {why}", summary::BAD, summary::BAD);
-    code
-}
-
-async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report, BenchError> {
+async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report, CommandError> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let plan = Plan::new(options, cpus).map_err(BenchError::Usage)?;
+    let plan = Plan::new(options, cpus).map_err(CommandError::usage)?;
     // Before the user is asked.
-    target.clients(&plan, 0).map_err(BenchError::Usage)?;
+    target.clients(&plan, 0).map_err(CommandError::usage)?;
     let can_ask = io::stdin().is_terminal();
     match permission::permission(&target.name, target.is_readonly, options.yes, can_ask, &amount(&plan)) {
         Permission::Granted => {}
-        Permission::Refused(why) => return Err(BenchError::Usage(why)),
+        Permission::Refused(why) => return Err(CommandError::usage(why)),
         Permission::Ask(question) => match permission::ask(&question) {
             Ok(true) => {}
-            Ok(false) => return Err(BenchError::Failed("no load was sent, because the answer was not yes".to_owned())),
-            Err(why) => return Err(BenchError::Failed(format!("stdin can't be read: {why}; give --yes"))),
+            Ok(false) => {
+                return Err(CommandError::failed("no load was sent, because the answer was not yes".to_owned()));
+            }
+            Err(why) => return Err(CommandError::failed(format!("stdin can't be read: {why}; give --yes"))),
         },
     }
-    send(plan, target).await.map_err(BenchError::Failed)
+    send(plan, target).await.map_err(CommandError::failed)
 }
 
 async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
@@ -306,25 +283,16 @@ fn amount(plan: &Plan) -> String {
     }
 }
 
-fn print(options: &BenchOptions, report: &Report) -> Result<(), String> {
+fn print(options: &BenchOptions, report: &Report) -> Result<(), CommandError> {
     if let Some(file) = &options.json {
         if file.as_os_str() == "-" {
             return print_text(&report.to_json());
         }
-        fs::write(file, report.to_json()).map_err(|why| format!("{} can't be written: {why}", file.display()))?;
+        let wrong = |why| CommandError::failed(format!("{} can't be written: {why}", file.display()));
+        fs::write(file, report.to_json()).map_err(wrong)?;
     }
     let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
     print_text(&summary::summary(report, width))
-}
-
-/// Without styles where stdout is not a terminal or `NO_COLOR` is set.
-fn print_text(text: &str) -> Result<(), String> {
-    let mut stdout = anstream::stdout();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // The reader has seen enough, as `head` has.
-        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|why| format!("stdout can't be written: {why}")),
-    }
 }
 
 #[cfg(test)]
@@ -397,9 +365,10 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_is_none_is_wrong_usage() {
         let target = BenchTarget { url: "ftp://data".to_owned(), ..target("add", Args::new()).await };
-        let Err(BenchError::Usage(why)) = measured(&BenchOptions::default(), target).await else {
+        let Err(why) = measured(&BenchOptions::default(), target).await else {
             panic!("it is refused");
         };
-        assert!(why.contains("ftp"), "{why}");
+        let shown = format!("{why:?}");
+        assert!(shown.contains("ftp") && shown.contains("code: 2"), "{shown}");
     }
 }

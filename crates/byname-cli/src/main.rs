@@ -131,7 +131,7 @@ async fn bench(
     unnamed: &[String],
 ) -> Result<ExitCode, CommandError> {
     if let Some(files) = &options.compare {
-        return Ok(bench::compare(files));
+        return bench::compare(files);
     }
     let (service, words) = connect.service_and_words(words)?;
     let Some((name, words)) = words.split_first() else {
@@ -143,7 +143,7 @@ async fn bench(
     let is_readonly = function.map(|function| function.readonly);
     let (name, url) = (name.clone(), service.url.clone());
     let connect = Box::new(move |builder| service.connected(builder));
-    Ok(bench::run(&options, BenchTarget { url, name, args, is_readonly, connect }).await)
+    bench::run(&options, BenchTarget { url, name, args, is_readonly, connect }).await
 }
 
 #[cfg(test)]
