@@ -86,19 +86,15 @@ impl WayIn for &Builtin {
         let reply = match self.reply {
             BuiltinReply::Page(_) if !is_read(request.head) => return Verbs::Probe.refuse(request.head),
             BuiltinReply::Page(page) => page(request.endpoint()),
-            BuiltinReply::Listing(_) if request.head.method == Verb::POST => {
-                if !request.endpoint().by_path {
-                    return Err(request.endpoint().nothing(request.head.uri.path()));
-                }
-                request.endpoint().takes_calls()?;
-                return Box::pin(PathWay { name: self.name.into() }.answer(request)).await;
-            }
             BuiltinReply::Listing(document) => {
                 let (endpoint, headers) = (request.endpoint(), &mut request.head.headers);
                 metadata::hide(headers, endpoint.dispatch().secret_headers());
                 let nothing = CallArguments::Query(Vec::new());
                 let mut asked = request.caller.request(self.name.into(), nothing, headers.clone());
-                let Some(methods) = endpoint.dispatch().listed(&mut asked) else {
+                // A POST calls it as a function.
+                let is_call = request.head.method == Verb::POST;
+                let listed = if is_call { None } else { endpoint.dispatch().listed(&mut asked) };
+                let Some(methods) = listed else {
                     if !endpoint.by_path {
                         return Err(endpoint.nothing(request.head.uri.path()));
                     }
