@@ -6,8 +6,7 @@ use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
 use crate::macro_rules_fragments::visible;
 
-/// Writes tokens the same way whatever compiler prints them: the text is part of a signature's
-/// fingerprint.
+/// Writes tokens the same way whatever compiler prints them: the text is part of a service's schema, which is compared.
 pub(crate) fn normalised(tokens: impl ToTokens) -> String {
     let mut text = String::new();
     write(tokens.to_token_stream(), &mut text);

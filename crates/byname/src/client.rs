@@ -425,15 +425,15 @@ impl Client {
     /// # }
     /// ```
     pub async fn explain(&self, name: &str) -> Explanation {
-        let name = format!("{}{name}", self.scope.prefix);
-        self.explained(&name, None, None).await
+        self.explained(name, None, None).await
     }
 
     async fn explained(&self, name: &str, method: Option<&'static Method>, own: Option<Duration>) -> Explanation {
+        let name = &format!("{}{name}", self.scope.prefix);
         let service = match &self.scope.way {
             Route::Remote(service) => {
                 service.look_up().await;
-                Some(service.explained())
+                Some(service.explained(Some(name)))
             }
             _ => None,
         };

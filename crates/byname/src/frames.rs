@@ -4,7 +4,7 @@
 //! of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, a [`MessageAssembly`] has the messages of
 //! which only some pieces have come, and a [`FrameSocket`] connects both to a TCP stream. Callers and the task of a
 //! connection share a [`SharedState`]. [`FlowControl`] says how many bytes the streams of a connection may send, and a
-//! [`StreamSender`] sends one stream.
+//! [`StreamSender`] sends one stream. A [`ShapeExchange`] has what the sides say of the structure of functions.
 
 mod buffer_pool;
 mod flow_control;
@@ -15,6 +15,7 @@ pub(crate) mod header;
 mod keepalive;
 mod message_assembly;
 pub(crate) mod payload;
+mod shape_exchange;
 mod shared_state;
 mod socket;
 mod stream_sender;
@@ -23,6 +24,7 @@ mod write_queue;
 
 pub(crate) use self::flow_control::{FlowControl, Found, SharedStreams};
 pub(crate) use self::message_assembly::{Assembled, MessageAssembly};
+pub(crate) use self::shape_exchange::ShapeExchange;
 pub(crate) use self::shared_state::{SharedState, StateGuard};
 pub(crate) use self::socket::{FrameSocket, GivenUp, SocketEnd};
 pub(crate) use self::stream_sender::{SenderEnd, StreamSender, wake};

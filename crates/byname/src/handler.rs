@@ -195,8 +195,7 @@ impl Handler {
             deprecated: None,
             returns_schema: None,
             error_schema: None,
-            types: Arc::default(),
-            fingerprint: 0,
+            traced: Arc::default(),
             source,
         };
         // A closure may do some of its work before it returns its future. That work is part of the call.

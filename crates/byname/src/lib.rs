@@ -114,6 +114,7 @@ mod error;
 mod etcd;
 mod etcd_url;
 mod explained_clients;
+mod fingerprint_queue;
 mod frames;
 mod function_limits;
 #[cfg(any(fuzzing, test))]

@@ -1,14 +1,16 @@
 //! The description of a function: [`Method`].
 
-mod signature;
+mod fingerprint;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use byname_schema::{TimeBudget, TypeSchema};
 
+pub(crate) use self::fingerprint::Fingerprint;
 use crate::codec::Codec;
 use crate::error::Error;
 use crate::priority::Priority;
@@ -64,10 +66,7 @@ pub struct Method {
     pub(crate) returns_schema: Option<SchemaFn>,
     /// The schema of its error, if that is a type of its own.
     pub(crate) error_schema: Option<ErrorSchemaFn>,
-    /// Once they were asked for.
-    pub(crate) types: Arc<OnceLock<Arc<FunctionTypes>>>,
-    /// A hash of the names and types of its arguments and of its result. It is equal on two sides that agree on them.
-    pub fingerprint: u64,
+    pub(crate) traced: Arc<TracedFunction>,
     /// Its place in the source.
     pub source: Source,
 }
@@ -78,6 +77,16 @@ pub type StubMethods = fn() -> Vec<&'static Method>;
 /// Makes the schema of a type, in that time.
 pub type SchemaFn = fn(&TimeBudget) -> TypeSchema;
 pub(crate) type ErrorSchemaFn = fn(&TimeBudget) -> Option<TypeSchema>;
+
+/// What was found out of a function by running the code of its types.
+#[derive(Debug, Default)]
+pub(crate) struct TracedFunction {
+    types: OnceLock<Arc<FunctionTypes>>,
+    /// `None` in it if its structure is not known completely.
+    pub(crate) fingerprint: OnceLock<Option<Fingerprint>>,
+    /// Whether its fingerprint was asked for.
+    pub(crate) is_asked_for: AtomicBool,
+}
 
 /// The types of a function.
 #[derive(Debug)]
@@ -132,7 +141,7 @@ pub struct Source {
 impl Method {
     /// The schemas of its types. They are made once, by running the types' own code.
     pub(crate) fn types(&self, budget: &TimeBudget) -> Arc<FunctionTypes> {
-        if let Some(types) = self.types.get() {
+        if let Some(types) = self.traced.types.get() {
             return Arc::clone(types);
         }
         let types = Arc::new(FunctionTypes {
@@ -143,7 +152,7 @@ impl Method {
         });
         // What the time was too short for is made again.
         if !budget.is_spent() {
-            return Arc::clone(self.types.get_or_init(|| types));
+            return Arc::clone(self.traced.types.get_or_init(|| types));
         }
         types
     }
@@ -223,7 +232,6 @@ pub struct MethodSpec {
     pub public: bool,
     pub hidden: bool,
     pub deprecated: Option<&'static str>,
-    pub signature: &'static str,
     pub package: &'static str,
     pub module: &'static str,
     pub file: &'static str,
@@ -301,8 +309,7 @@ impl Method {
             deprecated: spec.deprecated.map(Into::into),
             returns_schema: spec.returns_schema,
             error_schema: spec.error_schema,
-            types: Arc::default(),
-            fingerprint: signature::fingerprint(spec.signature),
+            traced: Arc::default(),
             source: Source { package: spec.package, module: spec.module, file: spec.file, line: spec.line },
         }
     }

@@ -6,10 +6,9 @@ use std::thread;
 use byname_schema::{
     ArgumentSchema, FunctionSchema, OpenReason, SchemaDefinitions, ServiceSchema, TimeBudget, TypeSchema,
 };
-use serde_json::{Value, json};
-use sha1_smol::Sha1;
+use serde_json::Value;
 
-use crate::method::{FunctionTypes, Method, Param};
+use crate::method::{Fingerprint, FunctionTypes, Method, Param};
 
 /// Describes these functions, without those that are hidden. Their types are asked on a thread of its own, because their code is
 /// that of the user.
@@ -74,7 +73,7 @@ const NO_SCHEMAS: &str = "the server was built without the feature `schema` of b
                           byname = { version = \"0.1\", features = [\"schema\"] }";
 
 /// Types are nested 64 levels deep at most, with several calls for each.
-const STACK: usize = 8 << 20;
+pub(crate) const STACK: usize = 8 << 20;
 
 struct DocumentWriter {
     definitions: SchemaDefinitions,
@@ -100,7 +99,7 @@ impl DocumentWriter {
         written.deprecated = method.deprecated.as_ref().map(ToString::to_string);
         written.timeout_ms = method.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         written.priority = method.priority.to_string();
-        written.fingerprint = fingerprint(method, types);
+        written.fingerprint = Fingerprint::of(method, types).map(|fingerprint| fingerprint.to_string());
         (written.package, written.module) = (method.source.package.to_owned(), method.source.module.to_owned());
         written
     }
@@ -123,26 +122,6 @@ impl DocumentWriter {
         }
         self.definitions.add(schema)
     }
-}
-
-/// A hash of what callers and the function have to agree on: the names of the arguments, their defaults, and the shapes of all
-/// types, whatever the types are called. `None` if one of them is open.
-fn fingerprint(method: &Method, types: &FunctionTypes) -> Option<String> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let of = |schema: &TypeSchema| schema.fingerprint().map(|bytes| hex(&bytes));
-    let params = method.params.iter().zip(&types.params);
-    let arguments: Option<Vec<_>> =
-        params.map(|(param, schema)| Some(json!([param.name, param.optional, param.default, of(schema)?]))).collect();
-    let takes = match &types.takes {
-        Some(schema) => Some(of(schema)?),
-        None => None,
-    };
-    let error = match &types.error {
-        Some(schema) => Some(of(schema)?),
-        None => None,
-    };
-    let all = json!([arguments?, takes, of(&types.returns)?, method.streams, error]).to_string();
-    Some(hex(&Sha1::from(all).digest().bytes()[..16]))
 }
 
 fn why(reason: OpenReason) -> &'static str {

@@ -34,7 +34,6 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let max_age_s = option(function.max_age_s.map(|max_age| quote!(#max_age)));
     let deprecated =
         option(function.deprecated.as_ref().map(source_text::deprecation_reason).map(|reason| quote!(#reason)));
-    let signature = signature(function, &returns);
     quote_spanned! {Span::mixed_site()=>
         #byname::__private::MethodSpec {
             name: #name,
@@ -59,7 +58,6 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             public: #public,
             hidden: #hidden,
             deprecated: #deprecated,
-            signature: #signature,
             package: ::core::env!("CARGO_PKG_NAME"),
             module: ::core::module_path!(),
             file: ::core::file!(),
@@ -127,14 +125,6 @@ fn output_schemas(byname: &Library, output: &Output) -> (TokenStream, TokenStrea
         }
     });
     (option(ok.map(|ok| schema(byname, &ok))), option(of_error))
-}
-
-/// The signature in the words of the wire, which caller and server must share.
-fn signature(function: &Function, returns: &str) -> String {
-    let arguments = function.arguments.iter().map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text));
-    let stream = function.takes.iter().map(|stream| format!("{}: {}", stream.ident.unraw(), taken(stream)));
-    let arguments: Vec<String> = arguments.chain(stream).collect();
-    format!("{}({}) -> {returns}", function.name.text, arguments.join(", "))
 }
 
 /// The type of a stream that is an argument, as people write it.

@@ -388,7 +388,8 @@ impl<A: Send, R> Call<A, R> {
                 },
                 CallState::Frames(attempt, time) => {
                     let entered = self.span.as_deref().map(Span::enter);
-                    let head = CallHead { name: &self.name, deadline: time.deadline };
+                    let method = self.prepared.as_ref().and_then(|prepared| prepared.method);
+                    let head = CallHead { name: &self.name, method, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
                     let tried = attempt.replica();
                     let Some(Route::Remote(service)) =
@@ -531,7 +532,7 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
-            let reply = match FrameAttempt::start(chosen, CallHead { name, deadline }, frame, cx) {
+            let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
                 Ok(attempt) => {
                     self.progress = CallState::Frames(attempt, time);
                     return Ok(());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::discover::KnownReplicas;
+use super::frame_connection::FrameConnection;
 use super::policy::{Policy, PolicySources};
 use super::replica_choice::{ReplicaStanding, ReplicaView};
 use crate::address::Address;
@@ -11,7 +12,6 @@ use crate::error::Error;
 use crate::limits_and_timeouts::Limits;
 use crate::method::Method;
 use crate::priority::Priority;
-use crate::wire::instance_and_load::InstanceId;
 
 /// What a client would do now with a call of one function: [`Client::explain`](crate::Client::explain) and
 /// [`Call::explain`](crate::Call::explain).
@@ -104,6 +104,10 @@ pub struct ExplainedReplica {
     pub success: f64,
     /// Calls were sent there, and none was answered.
     pub never_answered: bool,
+    /// Whether the function has the same structure there as in this client: the names of its arguments, their defaults, and the
+    /// shapes of its types. `None` if that is not known: it is told by frames, if both sides have the feature `schema`, soon after the
+    /// first call of a stub. [`Client::check`](crate::Client::check) says where they differ, and whether it matters.
+    pub is_same_function: Option<bool>,
 }
 
 /// Whether a replica gets calls.
@@ -225,6 +229,11 @@ impl fmt::Display for ExplainedReplica {
         } else if self.never_answered {
             f.write_str(", no answer yet")?;
         }
+        match self.is_same_function {
+            Some(true) => f.write_str(", same structure")?,
+            Some(false) => f.write_str(", another structure")?,
+            None => {}
+        }
         Ok(())
     }
 }
@@ -258,9 +267,11 @@ impl fmt::Display for ExplainedConnections {
 }
 
 impl ExplainedReplica {
-    pub(super) fn by_frames(address: Address, instance: Option<InstanceId>, view: ReplicaView) -> Self {
-        let instance = instance.map(|instance| instance.to_string());
-        Self { is_by_frames: true, instance, ..Self::over_http(address, view) }
+    /// For this function, if it is for one.
+    pub(super) fn by_frames(link: &FrameConnection, view: ReplicaView, name: Option<&str>) -> Self {
+        let instance = link.instance().map(|instance| instance.to_string());
+        let is_same_function = name.and_then(|name| link.is_same_function(name));
+        Self { is_by_frames: true, instance, is_same_function, ..Self::over_http(link.address().clone(), view) }
     }
 
     pub(super) fn over_http(address: Address, view: ReplicaView) -> Self {
@@ -281,6 +292,7 @@ impl ExplainedReplica {
             latency: view.latency.map(seconds),
             success: view.success,
             never_answered: view.never_answered,
+            is_same_function: None,
         }
     }
 
@@ -380,10 +392,11 @@ mod tests {
             latency: Some(Duration::from_micros(1500)),
             success: 0.9,
             never_answered: false,
+            is_same_function: None,
         };
         let replicas = vec![
-            replica(1, ReplicaState::Serving),
-            replica(2, ReplicaState::Joining(0.25)),
+            ExplainedReplica { is_same_function: Some(false), ..replica(1, ReplicaState::Serving) },
+            ExplainedReplica { is_same_function: Some(true), ..replica(2, ReplicaState::Joining(0.25)) },
             ExplainedReplica {
                 is_by_frames: false,
                 instance: Some("9f3c000027ab51d0".to_owned()),
@@ -435,8 +448,8 @@ orders.get
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
   connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
-    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
-    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
+    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, another structure
+    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, same structure
     10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0, no answer yet
     10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
 ";

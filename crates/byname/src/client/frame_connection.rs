@@ -29,10 +29,11 @@ use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline::later;
 use crate::error::{Code, Error};
+use crate::fingerprint_queue::{finds_fingerprints, known_fingerprint};
 use crate::frames::header::{FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::{self, Hello, NAMES, reply, stream};
-use crate::frames::{FlowControl, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
+use crate::frames::{FlowControl, ShapeExchange, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
@@ -70,6 +71,7 @@ struct FrameConnectionState {
     /// The number of writes so far.
     writes: u64,
     names: BTreeMap<Box<str>, u16>,
+    shapes: ShapeExchange,
     status: ConnectionStatus,
     /// The server's HELLO.
     server: Hello,
@@ -98,7 +100,8 @@ impl FrameConnection {
         let until = later(now, limits.jittered_connection_age(jitter));
         let codecs = vec![codec.name().into()];
         let (message, window) = (limits.message, window(limits));
-        let hello = Hello { message, window, calls: 1, codecs, instance: None, keys: None };
+        let shapes = finds_fingerprints();
+        let hello = Hello { message, window, calls: 1, codecs, instance: None, keys: None, shapes };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
         hello.put(&mut write_queue);
@@ -109,6 +112,7 @@ impl FrameConnection {
             stream_idle: limits.stream_idle,
             writes: 0,
             names: BTreeMap::new(),
+            shapes: ShapeExchange::agreed_on(shapes && server.shapes),
             status: ConnectionStatus::Open,
             server,
             queue: BTreeMap::new(),
@@ -150,6 +154,12 @@ impl FrameConnection {
     /// What a repetition of a call with a key has to know of the server at the other end.
     pub(super) fn attempted_server(&self) -> AttemptedServer {
         AttemptedServer { instance: self.instance, address: self.address.clone(), keys: self.keys }
+    }
+
+    /// Whether this function has the same structure on both sides, if both have said it.
+    pub(super) fn is_same_function(&self, name: &str) -> Option<bool> {
+        let state = self.state();
+        state.shapes.agreement(*state.names.get(name)?)
     }
 
     /// When another connection replaces it.
@@ -214,6 +224,9 @@ impl FrameConnection {
             self.state.unlock_and_wake(state);
             return Poll::Ready(Err(Unsent::Over));
         };
+        if let Some(method) = call.method {
+            this.shapes.called(number, || known_fingerprint(method), &mut this.write_queue);
+        }
         let id = this.calls.begin(this.writes, call.deadline, cx.waker().clone());
         if this.earliest.is_none_or(|earliest| call.deadline < earliest) {
             this.earliest = Some(call.deadline);
@@ -248,6 +261,7 @@ impl FrameConnectionState {
         let number = u16::try_from(self.names.len()).ok().filter(|number| *number < NAMES)?;
         self.names.insert(name.into(), number);
         payload::put_name(number, name, &mut self.write_queue);
+        self.shapes.named(number);
         Some(number)
     }
 
@@ -319,7 +333,8 @@ mod tests {
     use super::*;
 
     pub(super) fn link() -> Arc<FrameConnection> {
-        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None, keys: None };
+        let codecs = Vec::new();
+        let server = Hello { message: 1000, window: 1000, calls: 2, codecs, instance: None, keys: None, shapes: false };
         Arc::new(FrameConnection::new(
             Address::Unix(None),
             server,

@@ -97,8 +97,8 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         self.members.iter().find(|member| member.runtime == runtime)?.any()
     }
 
-    /// What is known of the replica of each connection.
-    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, Option<InstanceId>, ReplicaView)> {
+    /// Each connection with what is known of its replica.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (L, ReplicaView)> {
         self.members.iter().flat_map(move |member| member.views(now))
     }
 

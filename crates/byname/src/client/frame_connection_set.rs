@@ -26,7 +26,6 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later, until};
 use crate::limits_and_timeouts::Limits;
 use crate::runtime;
-use crate::wire::instance_and_load::InstanceId;
 
 /// Each runtime has one connection, or several if the service has several addresses, or several servers behind one.
 pub(super) struct FrameConnectionSet {
@@ -129,8 +128,8 @@ impl FrameConnectionSet {
         }
     }
 
-    /// What is known of the replica of each connection.
-    pub(super) fn views(&self, now: Instant) -> Vec<(Address, Option<InstanceId>, ReplicaView)> {
+    /// Each connection with what is known of its replica.
+    pub(super) fn views(&self, now: Instant) -> Vec<(Arc<FrameConnection>, ReplicaView)> {
         self.known().plan.views(now).collect()
     }
 

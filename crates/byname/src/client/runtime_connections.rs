@@ -136,11 +136,11 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         self.links.first().map(|planned| &planned.opened.link)
     }
 
-    /// What is known of the replica of each connection.
-    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, Option<InstanceId>, ReplicaView)> {
+    /// Each connection with what is known of its replica.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (L, ReplicaView)> {
         self.choice.views(now).filter_map(|view| {
             let planned = self.links.iter().find(|planned| planned.replica == view.id)?;
-            Some((planned.opened.address.clone(), planned.opened.instance, view))
+            Some((planned.opened.link.clone(), view))
         })
     }
 

@@ -85,13 +85,13 @@ impl Service {
         let _ = self.http.target.answer().await;
     }
 
-    /// What is known now, for a person.
-    pub(super) fn explained(&self) -> ExplainedService {
+    /// What is known now, for a person, and of this function.
+    pub(super) fn explained(&self, name: Option<&str>) -> ExplainedService {
         let now = Instant::now();
         let by_frames_now = self.codec_by_frames().is_some();
         let by_frames = self.frames.iter().flat_map(|frames| frames.views(now));
         let mut replicas: Vec<_> =
-            by_frames.map(|(address, instance, view)| ExplainedReplica::by_frames(address, instance, view)).collect();
+            by_frames.map(|(link, view)| ExplainedReplica::by_frames(&link, view, name)).collect();
         // Endpoints are listed anew at the next call over HTTP, which may never come.
         let known = self.replicas();
         let is_known = |address: &Address| known.as_ref().is_none_or(|known| known.addresses.contains(address));
@@ -393,7 +393,7 @@ impl ExplainedClient for Service {
         let (timeout, source) = usual_timeout(self.limits());
         let settings =
             policy_settings(&Policy::new(timeout, false), source, None, "off".to_owned(), &PolicySources::default());
-        let service = Some(Service::explained(self));
+        let service = Some(Service::explained(self, None));
         Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }
 }

@@ -108,6 +108,11 @@ fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
     {
         assert_eq!(&load::frame(read)[header::HEADER..], payload);
     }
+    if header.kind == kind::SHAPE
+        && let Ok(read) = payload::read_shape(payload)
+    {
+        assert_eq!(read.0, payload);
+    }
     if header.has(flag::METADATA) {
         let Ok(metadata) = payload::read_metadata(&mut payload) else {
             return;

@@ -19,6 +19,7 @@ pub(crate) mod kind {
     pub(crate) const END: u8 = 9;
     pub(crate) const CREDIT: u8 = 10;
     pub(crate) const LOAD: u8 = 11;
+    pub(crate) const SHAPE: u8 = 12;
 }
 
 pub(crate) mod flag {
@@ -39,7 +40,7 @@ pub(crate) struct FrameHeader {
     pub(crate) length: u32,
     pub(crate) kind: u8,
     pub(crate) flags: u8,
-    /// The number of a name, in NAME and CALL.
+    /// The number of a name, in NAME, CALL and SHAPE.
     pub(crate) number: u16,
     /// The id of a call; 0 in frames that concern the whole connection.
     pub(crate) id: u64,

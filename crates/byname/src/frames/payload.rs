@@ -1,6 +1,6 @@
 //! What each kind of frame carries. Every payload is written and read here, for both sides.
 //!
-//! This file has what concerns the whole connection (HELLO, NAME, GOAWAY), CANCEL, and the metadata and parts that
+//! This file has what concerns the whole connection (HELLO, NAME, SHAPE, GOAWAY), CANCEL, and the metadata and parts that
 //! others are made of. [`call`] has CALL, [`reply`] has REPLY and ERROR, [`stream`] has ITEM, END and CREDIT,
 //! [`load`] has LOAD.
 
@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::header::{FrameHeader, flag, kind};
 use super::{LONGEST, Violation, WriteQueue};
 use crate::codec::json;
+use crate::method::Fingerprint;
 use crate::untrusted_text::excerpt;
 use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::InstanceId;
@@ -43,6 +44,8 @@ pub(crate) struct Hello {
     pub(crate) instance: Option<InstanceId>,
     /// Server: which servers know the replies of the calls with a key that it has run. `None` if it knows no keys.
     pub(crate) keys: Option<KeySharing>,
+    /// Whether its sender sends SHAPE.
+    pub(crate) shapes: bool,
 }
 
 impl Hello {
@@ -63,6 +66,9 @@ impl Hello {
         }
         if let Some(keys) = self.keys {
             hello["keys"] = keys.as_str().into();
+        }
+        if self.shapes {
+            hello["shapes"] = true.into();
         }
         hello.to_string().into_bytes()
     }
@@ -87,6 +93,7 @@ impl Hello {
             codecs: codecs.iter().filter_map(|codec| codec.as_str().map(str::to_owned)).collect(),
             instance: hello.get("instance").and_then(Value::as_str).and_then(InstanceId::read),
             keys: hello.get("keys").and_then(Value::as_str).and_then(|keys| KeySharing::read(keys.as_bytes())),
+            shapes: hello.get("shapes").and_then(Value::as_bool).unwrap_or_default(),
         })
     }
 }
@@ -102,6 +109,15 @@ pub(crate) fn read_name<'p>(header: &FrameHeader, payload: &'p [u8]) -> Result<(
     }
     let name = str::from_utf8(payload).map_err(|_| Violation("a name is not UTF-8"))?;
     Ok((header.number, name))
+}
+
+/// SHAPE: the fingerprint of the function with this number.
+pub(crate) fn put_shape(number: u16, fingerprint: Fingerprint, queue: &mut WriteQueue) {
+    queue.put_small(FrameHeader::new(kind::SHAPE, 0, number, 0), &fingerprint.0);
+}
+
+pub(crate) fn read_shape(payload: &[u8]) -> Result<Fingerprint, Violation> {
+    payload.try_into().map(Fingerprint).map_err(|_| Violation("the fingerprint in a SHAPE has not 16 bytes"))
 }
 
 /// GOAWAY: calls with an id above `last` are not run. `why` is empty if the server stops.
@@ -241,9 +257,10 @@ mod tests {
             codecs in proptest::collection::vec(".{0,9}", 0..3),
             says_instance: bool,
             keys in proptest::sample::select(vec![None, Some(KeySharing::Own), Some(KeySharing::Shared)]),
+            shapes: bool,
         ) {
             let instance = says_instance.then(InstanceId::random);
-            let hello = Hello { message, window, calls, codecs, instance, keys };
+            let hello = Hello { message, window, calls, codecs, instance, keys, shapes };
             let mut queue = WriteQueue::new();
             hello.put(&mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };

@@ -34,13 +34,14 @@ use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::inline::{InlineCall, Polled};
 use crate::error::{Code, Error, Executed};
+use crate::fingerprint_queue::{finds_fingerprints, known_fingerprint};
 use crate::frames::header::{self, FrameHeader, flag, kind};
 use crate::frames::payload::call::ReceivedCall;
 use crate::frames::payload::{self, Hello, load, reply, stream};
 use crate::frames::websocket::WebSocketRole;
 use crate::frames::{
-    Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
-    Violation, WriteQueue, wake,
+    Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, ShapeExchange, SharedState, SharedStreams,
+    SocketEnd, Violation, WriteQueue, wake,
 };
 use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::EncodedItems;
@@ -127,6 +128,7 @@ struct FrameServer<S> {
     /// The rest of a message whose first calls were answered, or for which there was no room.
     unread: Bytes,
     names: Vec<Option<NumberedName>>,
+    shapes: ShapeExchange,
     assembly: MessageAssembly,
     /// When messages of which no further piece came are refused.
     look: Option<Instant>,
@@ -193,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
         let instance = Some(endpoint.instance());
         let keys = Some(endpoint.dispatch().key_sharing());
-        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance, keys };
+        let shapes = finds_fingerprints();
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance, keys, shapes };
         let mut write_queue = WriteQueue::new();
         hello.put(&mut write_queue);
         let now = Instant::now();
@@ -209,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             codec: None,
             unread: Bytes::new(),
             names: Vec::new(),
+            shapes: ShapeExchange::default(),
             assembly: MessageAssembly::new(window, limits.message),
             look: None,
             incomplete: HashMap::new(),
@@ -368,6 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
                 kind::NAME => self.name(&header, payload)?,
+                kind::SHAPE => self.shapes.came(&header, payload)?,
                 kind::CALL if !self.assembly.has_begun(&header) && !self.begin(&header)? => {}
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
@@ -404,6 +409,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             return Err(Violation("a second HELLO"));
         }
         self.write_queue.set_window(hello.window);
+        self.shapes = ShapeExchange::agreed_on(finds_fingerprints() && hello.shapes);
         let [codec] = hello.codecs.as_slice() else {
             return Err(Violation("the client's HELLO must name one codec that the server offers"));
         };
@@ -421,6 +427,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             self.names.resize_with(at + 1, || None);
         }
         self.names[at] = Some(NumberedName { name, entry });
+        self.shapes.named(number);
         Ok(())
     }
 
@@ -473,6 +480,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let Some(Some(name)) = self.names.get(usize::from(header.number)) else {
             return Err(Violation("a CALL whose number has no name"));
         };
+        if let Some(entry) = &name.entry {
+            let known = || known_fingerprint(&entry.handler.method);
+            self.shapes.called(header.number, known, &mut self.write_queue);
+        }
         let codec = self.codec.unwrap_or_default();
         let dispatch = self.endpoint.dispatch();
         let call = ReceivedCall::read(header, payload, dispatch.limits().header, dispatch.secret_headers())?;

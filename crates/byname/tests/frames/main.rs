@@ -5,5 +5,7 @@ mod frames;
 mod frames_in_pieces;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[cfg(feature = "schema")]
+mod shapes;
 mod stream_wire;
 mod streams;

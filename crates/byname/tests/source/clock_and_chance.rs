@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("spawn_blocking(", &["runtime.rs"]),
     ("block_in_place", &[]),
     // The thread of the second one is waited for at once.
-    ("thread::Builder", &["blocking_watchdog.rs", "service_schema.rs"]),
+    ("thread::Builder", &["blocking_watchdog.rs", "fingerprint_queue.rs", "service_schema.rs"]),
     // Both begin at a place of chance.
     ("select!", &[]),
     ("sync::watch", &[]),

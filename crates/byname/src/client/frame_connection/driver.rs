@@ -271,6 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     state.calls.end_each(beyond, &mut self.wakers);
                     state.all_in_queue(&mut self.wakers);
                 }
+                kind::SHAPE => state.shapes.came(&header, payload)?,
                 kind::LOAD => state.reported = Some(load::read(payload)?),
                 kind::HELLO => return Err(Violation("a second HELLO")),
                 _ => {}

@@ -12,6 +12,7 @@ use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::put_cancel;
 use crate::frames::payload::stream::put_credit;
 use crate::frames::{Found, wake};
+use crate::method::Method;
 use crate::outcome::items::EncodedItems;
 
 /// A call that is being sent or waits for its answer. Dropping it cancels the call: if it has not started, it does not
@@ -129,10 +130,12 @@ pub(in crate::client) enum BegunStream {
     Ended(FrameCallEnd),
 }
 
-/// The name and the deadline of a call.
+/// What a connection has to know of a call.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct CallHead<'c> {
     pub(in crate::client) name: &'c str,
+    /// What its caller knows of the function. A call by name alone knows nothing.
+    pub(in crate::client) method: Option<&'static Method>,
     pub(in crate::client) deadline: Instant,
 }
 

@@ -50,14 +50,22 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
         |whose| if whose < 8 { u64::from(whose + 1) << 20 | u64::from(whose) } else { whose.into() },
         &mut wire,
     );
-    let server = Hello { message: LONGEST, window: LONGEST, calls: 2, codecs: Vec::new(), instance: None, keys: None };
+    let server = Hello {
+        message: LONGEST,
+        window: LONGEST,
+        calls: 2,
+        codecs: Vec::new(),
+        instance: None,
+        keys: None,
+        shapes: true,
+    };
     let stream = Scripted::new(wire, most);
     let written = std::sync::Arc::clone(&stream.written);
     let socket = FrameSocket::new(stream, WebSocketRole::Client, &[], now);
     let link = Arc::new(FrameConnection::new(crate::address::Address::Unix(None), server, codec, &limits, now, 0.5));
     let mut driver = ConnectionDriver::new(link, socket, Bytes::new(), &limits);
     let cx = &mut Context::from_waker(Waker::noop());
-    let asked = CallHead { name: "f", deadline: now + hour };
+    let asked = CallHead { name: "f", method: None, deadline: now + hour };
     let args = EncodedArguments { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
     let mut calls: Vec<_> = (0..3).map(|_| Arc::clone(driver.link()).call()).collect();
     let mut ended = [const { None }; 3];
