@@ -54,6 +54,8 @@ mod latency_histogram;
 mod name_addresses;
 mod outgoing_call;
 mod policy;
+#[cfg(feature = "schema")]
+mod remembered_comparisons;
 mod rendezvous_hash;
 mod renewed_token;
 mod replica_address;
@@ -75,6 +77,11 @@ mod short_lived_clients;
 mod stream_call;
 #[cfg(feature = "schema")]
 mod stub_check;
+#[cfg(feature = "schema")]
+mod stub_comparison;
+#[cfg(not(feature = "schema"))]
+#[path = "client/without_stub_comparison.rs"]
+mod stub_comparison;
 mod throttle;
 #[cfg(feature = "tls")]
 mod tls;

@@ -298,6 +298,8 @@ struct ErrorRepr {
     replica: Option<Address>,
     /// It was read from an answer, and its text is that of the other side.
     is_of_peer: bool,
+    /// This side could not read a value of the other one.
+    is_unreadable: bool,
 }
 
 impl Error {
@@ -316,6 +318,7 @@ impl Error {
             is_unsent: false,
             replica: None,
             is_of_peer: false,
+            is_unreadable: false,
         }))
     }
 
@@ -440,6 +443,16 @@ impl Error {
         self.0.is_of_peer
     }
 
+    /// This side could not read a value of the other one.
+    pub(crate) fn unreadable(mut self) -> Self {
+        self.0.is_unreadable = true;
+        self
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.0.is_unreadable
+    }
+
     pub(crate) fn message_is(mut self, message: String) -> Self {
         self.0.message = Cow::Owned(message);
         self
@@ -555,6 +568,7 @@ impl<'de> Deserialize<'de> for Error {
             is_unsent: false,
             replica: None,
             is_of_peer: true,
+            is_unreadable: false,
         })))
     }
 }

@@ -1181,12 +1181,14 @@ async fn types(page: &mut Page) {
     page.add(
         "The reply is of another type",
         failed(client.call::<u8>("greet", ("Ada",)).await),
-        "Compare the type that the caller expects with the signature in the server's log.",
+        "Compare the type that the caller expects with the signature in the server's log. With the feature `schema` on both sides \
+         the error of a stub says where the two differ.",
     );
     page.add(
         "The function's own error is of another type",
         failed(elsewhere::withdraw::on(&client, "bob".into(), 1).await),
-        "Compare the two declarations. `Error::data` of a call by name has the value unchanged.",
+        "Compare the two declarations. With the feature `schema` on both sides the error of a stub says where they differ. \
+         `Error::data` of a call by name has the value unchanged.",
     );
     let by_name = client.call::<u64>("withdraw", ("bob", 1)).await.unwrap_err();
     page.add(
@@ -2331,6 +2333,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "the service differs from what this client was built for",
         "needs the feature `schema`; `functions::schema` has it",
     ),
+    (" more, which `Client::check` lists", "a part of the same text"),
     ("(`Limits::message` of the server); a GET has it whole", "a schema of more than 4 MiB"),
     ("the document could not be made", "code of the user has ended its thread"),
     ("can't write ", "a failed test says it, by `assert_compatible!`; so do the next ones"),

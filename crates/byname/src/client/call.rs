@@ -22,6 +22,7 @@ use super::frame_connection::{CallHead, CallPayload, FrameConnection};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::replica_choice::ReplicaId;
 use super::route::Route;
+use super::stub_comparison::ComparedCall;
 use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
@@ -57,6 +58,10 @@ pub struct Call<A, R> {
     span: Option<Box<Span>>,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
+    /// The error in such a result, if this side could not read the reply.
+    unreadable: fn(&R) -> Option<&Error>,
+    /// Explains an error of decoding, once.
+    compared: Option<ComparedCall>,
 }
 
 struct PreparedCall<A> {
@@ -180,7 +185,15 @@ impl<A, R> Call<A, R> {
         let is_plain = refused.is_none() && upload.is_none();
         let options = (!is_plain).then(|| Box::new(CallOptions { refused, upload, ..CallOptions::default() }));
         let prepared = PreparedCall { client: client.clone(), method, args, encode, as_they_are, options };
-        Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
+        Self {
+            name,
+            prepared: Some(prepared),
+            progress: CallState::Unsent,
+            span: None,
+            read: R::read,
+            unreadable: R::unreadable,
+            compared: None,
+        }
     }
 
     /// What would be done with this call now, and why: as [`Client::explain`], with what `#[rpc(…)]` says. Nothing is sent.
@@ -318,6 +331,11 @@ impl<A, R> Call<A, R> {
         self.prepared.as_ref().is_some_and(|prepared| matches!(prepared.client.scope.way, Route::Local(_)))
     }
 
+    /// What can explain an error of decoding, once the call has ended.
+    pub(super) fn take_comparison(&mut self) -> Option<ComparedCall> {
+        self.compared.take()
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -370,7 +388,17 @@ impl<R> Call<ByName, R> {
 impl<A: Send, R> Call<A, R> {
     fn poll_done(&mut self, cx: &mut Task<'_>) -> Poll<(R, HeaderMap)> {
         let done = ready!(self.poll_reply(cx));
-        Poll::Ready(((self.read)(&self.name, done.result), done.metadata))
+        let refused = ComparedCall::explicable(&done.result);
+        let result = (self.read)(&self.name, done.result);
+        if let Some(compared) = self.take_comparison()
+            && let Some(error) = refused.or_else(|| (self.unreadable)(&result).cloned())
+        {
+            let metadata = done.metadata;
+            let explained = async move { Reply { result: Err(compared.explained(error).await.into()), metadata } };
+            self.progress = CallState::Any(on_a_runtime(Box::pin(explained)));
+            return self.poll_done(cx);
+        }
+        Poll::Ready((result, done.metadata))
     }
 
     /// What it came to, types erased.
@@ -433,7 +461,11 @@ impl<A: Send, R> Call<A, R> {
                 }
             }
         }
-        (self.progress, self.prepared, self.span) = (CallState::Over, None, None);
+        let (progress, prepared) = (std::mem::replace(&mut self.progress, CallState::Over), self.prepared.take());
+        if let (CallState::Frames(_, time), Some(prepared)) = (progress, prepared) {
+            self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
+        }
+        self.span = None;
         Poll::Ready(done)
     }
 
@@ -578,7 +610,7 @@ impl<A: Send, R> Call<A, R> {
 
     /// The call as interceptors and functions in this process see it.
     fn by_request(&mut self, way: &Route, time: CallDeadline, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
-        let mut prepared = self.taken();
+        let mut prepared = self.taken(time);
         let method = prepared.method;
         let mut options = prepared.options.take().unwrap_or_default();
         let (upload, largest) = (options.upload.take(), way.limits().message);
@@ -639,7 +671,7 @@ impl<A: Send, R> Call<A, R> {
         tried: Option<ReplicaId>,
         server: Option<&FrameConnection>,
     ) -> Result<BoxFuture<Reply>, Error> {
-        let mut prepared = self.taken();
+        let mut prepared = self.taken(time);
         let options = prepared.options.take().unwrap_or_default();
         let Route::Remote(service) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no service");
@@ -662,11 +694,12 @@ impl<A: Send, R> Call<A, R> {
         Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
     }
 
-    fn taken(&mut self) -> PreparedCall<A> {
-        match self.prepared.take() {
-            Some(prepared) => prepared,
-            None => unreachable!("it is kept until the call goes its way for good"),
-        }
+    fn taken(&mut self, time: CallDeadline) -> PreparedCall<A> {
+        let Some(prepared) = self.prepared.take() else {
+            unreachable!("it is kept until the call goes its way for good");
+        };
+        self.compared = ComparedCall::new(prepared.client.clone(), prepared.method, time.deadline);
+        prepared
     }
 }
 
@@ -754,7 +787,7 @@ fn inside_async(name: &str) -> Error {
 }
 
 /// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
-fn on_a_runtime(future: BoxFuture<Reply>) -> BoxFuture<Reply> {
+pub(super) fn on_a_runtime(future: BoxFuture<Reply>) -> BoxFuture<Reply> {
     if Handle::try_current().is_ok() {
         return future;
     }

@@ -20,6 +20,8 @@ use super::http_attempt;
 use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
 use super::policy::{Policy, PolicySources};
+#[cfg(feature = "schema")]
+use super::remembered_comparisons::RememberedComparisons;
 use super::replica_load::ReplicaOutcome;
 use super::replica_outcome::replica_outcome;
 use super::reply_stream;
@@ -52,6 +54,8 @@ pub(super) struct Service {
     budget: RetryBudget,
     throttle: Throttle,
     hedging: Hedging,
+    #[cfg(feature = "schema")]
+    comparisons: RememberedComparisons,
 }
 
 impl Service {
@@ -61,7 +65,15 @@ impl Service {
         let frames = http.frames().cloned();
         let now = Instant::now();
         let (http, budget, throttle) = (Arc::new(http), RetryBudget::new(now), Throttle::new(now));
-        let service = Arc::new(Self { http, frames, budget, throttle, hedging: Hedging::default() });
+        let service = Arc::new(Self {
+            http,
+            frames,
+            budget,
+            throttle,
+            hedging: Hedging::default(),
+            #[cfg(feature = "schema")]
+            comparisons: RememberedComparisons::default(),
+        });
         let weak: Weak<Self> = Arc::downgrade(&service);
         explained_clients::add(weak);
         service
@@ -114,6 +126,12 @@ impl Service {
             replicas,
             connections,
         }
+    }
+
+    /// Where stubs and the service were found to differ.
+    #[cfg(feature = "schema")]
+    pub(super) fn comparisons(&self) -> &RememberedComparisons {
+        &self.comparisons
     }
 
     /// After which time calls of this function are hedged now, if it is known.

@@ -7,8 +7,10 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::runtime::Handle;
 
-use super::call::Call;
+use super::call::{Call, on_a_runtime};
+use super::stub_comparison::ComparedCall;
 use super::typed_result::Remote;
 use crate::arguments::Argument;
 use crate::codec::Codec;
@@ -16,6 +18,8 @@ use crate::error::{Code, Error, Executed};
 use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::priority::Priority;
+use crate::request::Reply;
+use crate::runtime::{self, BoxFuture};
 use crate::stream_argument::Streaming;
 
 /// A stream that is called for when it is first polled: `follow::on(&client, 7)`.
@@ -56,12 +60,15 @@ enum StreamCallState<A, R> {
     /// The call, and the room that is asked for at once.
     Calling(Call<A, R>, usize),
     Flowing(OpenStream<R>),
+    /// It has ended with an error, which is being explained.
+    Explaining(BoxFuture<Reply>, Box<str>),
     Over,
 }
 
 /// A stream that has begun.
 struct OpenStream<R> {
     name: Box<str>,
+    compared: Option<ComparedCall>,
     items: Items,
     batch: Option<ItemBatch>,
     read: fn(&str, Result<Returned, Failure>) -> R,
@@ -165,8 +172,16 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
                     let room = *room;
                     let reply = ready!(call.poll_reply(cx));
                     let name: Box<str> = call.name().into();
+                    let compared = call.take_comparison();
+                    if let Some(error) = ComparedCall::explicable(&reply.result)
+                        && let Some(compared) = compared
+                    {
+                        self.progress = StreamCallState::Explaining(explained(compared, error), name);
+                        continue;
+                    }
                     let flowing = |items| OpenStream {
                         name: name.clone(),
+                        compared,
                         items,
                         batch: None,
                         read: R::read,
@@ -187,10 +202,26 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
                 }
                 StreamCallState::Flowing(flowing) => {
                     let item = ready!(flowing.poll_next(cx));
+                    if let Some(error) = item.as_ref().and_then(R::unreadable)
+                        && let Some(compared) = flowing.compared.take()
+                    {
+                        let name = std::mem::take(&mut flowing.name);
+                        self.progress = StreamCallState::Explaining(explained(compared, error.clone()), name);
+                        continue;
+                    }
                     if item.as_ref().is_none_or(R::is_failure) {
                         self.progress = StreamCallState::Over;
                     }
                     return Poll::Ready(item);
+                }
+                StreamCallState::Explaining(reply, name) => {
+                    // It may have begun in a runtime and be polled outside of one.
+                    let outside = Handle::try_current().is_err().then(runtime::current);
+                    let _entered = outside.as_ref().map(Handle::enter);
+                    let reply = ready!(reply.as_mut().poll(cx));
+                    let failed = R::read(name, reply.result);
+                    self.progress = StreamCallState::Over;
+                    return Poll::Ready(Some(failed));
                 }
                 StreamCallState::Over => return Poll::Ready(None),
             }
@@ -198,11 +229,16 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
     }
 }
 
+fn explained(compared: ComparedCall, error: Error) -> BoxFuture<Reply> {
+    on_a_runtime(Box::pin(async move { compared.explained(error).await.into() }))
+}
+
 impl<A, R> fmt::Debug for StreamCall<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.progress {
             StreamCallState::Calling(call, _) => f.debug_tuple("StreamCall").field(&call.name()).finish(),
             StreamCallState::Flowing(flowing) => f.debug_tuple("StreamCall").field(&flowing.name).finish(),
+            StreamCallState::Explaining(_, name) => f.debug_tuple("StreamCall").field(name).finish(),
             StreamCallState::Over => f.write_str("StreamCall"),
         }
     }

@@ -7,6 +7,9 @@ use crate::error::{CallError, Code, Error, Executed};
 use crate::handler::{NoError, TypeIds};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 
+/// What an error asks whose reason is not known.
+pub(super) const SAME_SIGNATURE: &str = "; do both sides agree on the signature?";
+
 /// The result of a call: `Result<T, Error>`, or `Result<T, CallError<E>>` if the function returns a `Result`.
 pub trait Remote: Sized + Send + 'static {
     /// A success.
@@ -25,6 +28,9 @@ pub trait Remote: Sized + Send + 'static {
     fn read_item(name: &str, codec: Codec, item: &[u8]) -> Self;
     #[doc(hidden)]
     fn is_failure(&self) -> bool;
+    /// The error of a reply that could not be read.
+    #[doc(hidden)]
+    fn unreadable(&self) -> Option<&Error>;
 }
 
 impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
@@ -60,6 +66,10 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
 
     fn is_failure(&self) -> bool {
         self.is_err()
+    }
+
+    fn unreadable(&self) -> Option<&Error> {
+        self.as_ref().err().filter(|error| error.is_unreadable())
     }
 }
 
@@ -103,6 +113,13 @@ where
     fn is_failure(&self) -> bool {
         self.is_err()
     }
+
+    fn unreadable(&self) -> Option<&Error> {
+        match self {
+            Err(CallError::Rpc(error)) if error.is_unreadable() => Some(error),
+            _ => None,
+        }
+    }
 }
 
 fn read_item<T: DeserializeOwned>(name: &str, codec: Codec, item: &[u8]) -> Result<T, Error> {
@@ -129,7 +146,6 @@ pub(super) fn unasked_stream(name: &str) -> Error {
 }
 
 fn unreadable(name: &str, what: &str, why: &str, expected: &str) -> Error {
-    let why =
-        format!("the {what} of `{name}` is not of type `{expected}`: {why}; do both sides agree on the signature?");
-    Error::new(Code::Internal, why).executed_is(Executed::Yes)
+    let why = format!("the {what} of `{name}` is not of type `{expected}`: {why}{SAME_SIGNATURE}");
+    Error::new(Code::Internal, why).executed_is(Executed::Yes).unreadable()
 }

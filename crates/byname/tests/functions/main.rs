@@ -16,4 +16,6 @@ mod macro_rules;
 mod method_error;
 #[cfg(feature = "schema")]
 mod schema;
+#[cfg(feature = "schema")]
+mod stub_comparison;
 mod undescribed;
