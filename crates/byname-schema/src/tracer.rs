@@ -10,12 +10,13 @@ mod internal;
 mod leaf;
 mod object;
 mod untagged;
+mod written;
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 
 use crate::TimeBudget;
-use crate::probe::{Ask, AskKind, Run, Sample};
+use crate::probe::{Ask, AskKind, Run, Sample, Written};
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
 
@@ -32,8 +33,8 @@ const UNKNOWN: &str = "\u{1}unknown";
 /// What serde's code expects that copies a value to look at it later.
 const ANY_VALUE: &str = "any value";
 
-/// The shape of the type that `run` tries.
-pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema {
+/// The shape of the type that `run` tries. With `write`, what the type writes is held against it.
+pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Written>, budget: &TimeBudget) -> TypeSchema {
     let mut tracer = Tracer {
         run,
         budget,
@@ -50,12 +51,15 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema 
     };
     tracer.finish_postponed();
     tracer.open_what_differs_when_copied();
+    let mut schema = TypeSchema { nodes: tracer.parts.iter().map(|part| part.node.clone()).collect(), root };
+    if let Some(write) = write {
+        tracer.open_what_is_written_otherwise(write, &mut schema);
+    }
     if let Some(reason) = tracer.stopped {
         // What was not tried may be refused.
-        let node = &mut tracer.part(root).node;
-        node.open = node.open.or(Some(reason));
+        schema.nodes[root.0].open.get_or_insert(reason);
     }
-    TypeSchema { nodes: tracer.parts.into_iter().map(|part| part.node).collect(), root }
+    schema
 }
 
 struct Tracer<'b> {
