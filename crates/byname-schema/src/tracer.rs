@@ -40,6 +40,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
         budget,
         parts: Vec::new(),
         known: HashMap::new(),
+        unnamed: Vec::new(),
         postponed: Vec::new(),
         runs: 0,
         depth: 0,
@@ -68,6 +69,8 @@ struct Tracer<'b> {
     parts: Vec<Part>,
     /// The types that have names, so that the tracing of a type that contains itself ends.
     known: HashMap<Identity, NodeId>,
+    /// The types without names that are traced now, inside the last one with a name.
+    unnamed: Vec<(Identity, NodeId)>,
     /// Parts that contain what had no sample yet.
     postponed: Vec<Postponed>,
     runs: usize,
@@ -92,6 +95,12 @@ struct Identity {
     of: TypeId,
     expects: String,
     names: &'static [&'static str],
+}
+
+impl Identity {
+    fn of(ask: &Ask, names: &'static [&'static str]) -> Self {
+        Self { of: ask.of, expects: ask.expects.clone(), names }
+    }
 }
 
 struct Postponed {
@@ -274,21 +283,27 @@ impl Tracer<'_> {
             AskKind::Str => Ok(self.string(place)),
             AskKind::Bytes => Ok(self.bytes(place)),
             AskKind::Unit | AskKind::UnitVariant => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
-            AskKind::Option => {
-                let node = self.reserve(Some(Sample::Null));
-                self.contain(node, ContainerPart::Inner, place.unwrapped());
-                Ok(node)
-            }
+            AskKind::Option => Ok(self.container(place, &ask, |this, node| {
+                this.part(node).sample = Some(Sample::Null);
+                this.contain(node, ContainerPart::Inner, place.unwrapped());
+            })),
             AskKind::Newtype => self.newtype(place, ask),
             AskKind::NewtypeVariant => self.node(&place.unwrapped()),
-            AskKind::Seq => Ok(self.sequence(place)),
+            AskKind::Seq => Ok(self.container(place, &ask, |this, node| this.sequence(place, node))),
+            AskKind::Tuple(length) if ask.expects.starts_with("tuple struct ") => {
+                self.named(place, &ask, &[], |this, node| {
+                    let tuple = this.tuple(place, length, &ask.expects)?;
+                    this.copy(tuple, node);
+                    Ok(())
+                })
+            }
             AskKind::Tuple(length) | AskKind::TupleVariant(length) => self.tuple(place, length, &ask.expects),
             AskKind::Map if ask.expects.starts_with("struct ") => self.named(place, &ask, &[], |this, node| {
                 this.flattened(place, node)?;
                 this.part(node).node.name = name_in(&ask.expects);
                 Ok(())
             }),
-            AskKind::Map => Ok(self.map(place)),
+            AskKind::Map => Ok(self.container(place, &ask, |this, node| this.map(place, node))),
             AskKind::StructVariant(fields) => self.object(place, &[], None, fields),
             AskKind::Struct(_, fields) if ask.expects.starts_with("adjacently tagged enum ") => {
                 self.named(place, &ask, fields, |this, node| {
@@ -396,14 +411,17 @@ impl Tracer<'_> {
         names: &'static [&'static str],
         trace: impl FnOnce(&mut Self, NodeId) -> Result<(), Blocked>,
     ) -> Result<NodeId, Blocked> {
-        let identity = Identity { of: ask.of, expects: ask.expects.clone(), names };
+        let identity = Identity::of(ask, names);
         if let Some(known) = self.known.get(&identity) {
             return Ok(self.again(place, *known));
         }
         let before = self.parts.len();
         let node = self.reserve(None);
         self.known.insert(identity, node);
-        if let Err(Blocked) = trace(self, node) {
+        let around = std::mem::take(&mut self.unnamed);
+        let traced = trace(self, node);
+        self.unnamed = around;
+        if let Err(Blocked) = traced {
             // It is tried again once what it needs is there.
             self.parts.truncate(before);
             self.known.retain(|_, known| known.0 < before);
@@ -411,6 +429,19 @@ impl Tracer<'_> {
             return Err(Blocked);
         }
         Ok(node)
+    }
+
+    /// A type without a name, which may be inside itself if only others without names are between: `transparent` structs have none.
+    fn container(&mut self, place: &Place, ask: &Ask, trace: impl FnOnce(&mut Self, NodeId)) -> NodeId {
+        let identity = Identity::of(ask, &[]);
+        if let Some((_, around)) = self.unnamed.iter().find(|(around, _)| *around == identity) {
+            return self.again(place, *around);
+        }
+        let node = self.reserve(None);
+        self.unnamed.push((identity, node));
+        trace(self, node);
+        self.unnamed.pop();
+        node
     }
 
     /// A type that is known, in another place, where its values may be refused.
@@ -536,10 +567,10 @@ impl Tracer<'_> {
         differs || shape.children().into_iter().any(|(_, child)| self.differs_when_copied(child, seen))
     }
 
-    fn sequence(&mut self, place: &Place) -> NodeId {
+    fn sequence(&mut self, place: &Place, node: NodeId) {
         let empty = Sample::Seq(Vec::new());
         let takes_none = self.takes(place, &empty);
-        let node = self.reserve(Some(empty));
+        self.part(node).sample = Some(empty);
         self.contain(node, ContainerPart::Item, place.with(Step::Element(Vec::new())));
         if !takes_none {
             let item = match self.parts[node.0].node.shape {
@@ -550,13 +581,12 @@ impl Tracer<'_> {
             let part = self.part(node);
             (part.sample, part.node.open) = (one, Some(OpenReason::Refuses));
         }
-        node
     }
 
-    fn map(&mut self, place: &Place) -> NodeId {
+    fn map(&mut self, place: &Place, node: NodeId) {
         let empty = Sample::Map(Vec::new());
         let takes_none = self.takes(place, &empty);
-        let node = self.reserve(takes_none.then_some(empty));
+        self.part(node).sample = takes_none.then_some(empty);
         let key = match self.node(&place.with(Step::Key)) {
             Ok(key) => key,
             Err(Blocked) => self.open(OpenReason::Recursive),
@@ -582,7 +612,6 @@ impl Tracer<'_> {
             // Keys are strings in JSON, and a copied string is no number.
             self.part(node).node.open = Some(OpenReason::Buffered);
         }
-        node
     }
 
     fn tuple(&mut self, place: &Place, length: usize, expects: &str) -> Result<NodeId, Blocked> {
