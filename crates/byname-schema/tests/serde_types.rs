@@ -382,16 +382,11 @@ struct Same {
     note: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     list: Vec<u8>,
-    #[serde(default = "not_a_number")]
-    number: f64,
     wide: i128,
     unit: Option<()>,
     #[serde(skip)]
     cached: u8,
     kind: Kind,
-}
-fn not_a_number() -> f64 {
-    f64::NAN
 }
 #[derive(Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -663,7 +658,7 @@ fn a_type_takes_what_its_schema_takes() {
     verdicts.compare::<Branch>(&[json!([{ "a": [{}, 1] }, 2])]);
     verdicts.compare::<Levels>(&[json!([[null], []])]);
     let same = json!({
-        "note": null, "list": [1], "number": 0.5, "wide": -1, "unit": null, "kind": { "kind": "with", "value": 1 },
+        "note": null, "list": [1], "wide": -1, "unit": null, "kind": { "kind": "with", "value": 1 },
     });
     verdicts.compare_both::<Halves>(&[json!({
         "text": 1, "read": true, "list": [1], "options": [null, "On", { "Level": 1 }],
@@ -748,6 +743,20 @@ fn a_property_that_is_required_and_not_written_opens_its_struct() {
     }
     assert_eq!(compared_both::<Vec<Zero>>(&[json!([{ "count": 0 }])]), ["[]: WritesOther"]);
     assert_eq!(compared_both::<Secret>(&[json!({ "password": "a" })]), [": WritesOther"]);
+}
+
+/// serde_json writes it as `null`, and byname does not send it.
+#[test]
+fn a_number_that_json_can_not_hold_opens_nothing() {
+    #[derive(Deserialize, Serialize)]
+    struct Measured {
+        #[serde(default = "not_a_number")]
+        value: f64,
+    }
+    fn not_a_number() -> f64 {
+        f64::NAN
+    }
+    assert!(describe_both::<Measured>().open().is_empty());
 }
 
 #[test]
