@@ -232,8 +232,9 @@ impl Verdict {
             return Self { is_taken, said: run.said.last().filter(|_| !is_taken).cloned() };
         };
         if is_taken {
-            // A variant before it has taken the value, or it has.
-            return Self { is_taken: run.said.len() == variant, said: None };
+            // A variant before it has taken the value, or it has, or one behind it, as a map takes a field that is there twice.
+            let said = run.said.get(variant).filter(|said| matches!(said, Said::DuplicateField(_))).cloned();
+            return Self { is_taken: run.said.len() == variant, said };
         }
         // One error for each variant, and one for all.
         let said = (run.said.len() == variants + 1).then(|| run.said[variant].clone());

@@ -942,6 +942,41 @@ fn a_flattened_content_may_be_absent() {
 }
 
 #[test]
+fn a_field_of_a_struct_inside_a_flattened_one_is_no_field_of_its_own() {
+    #[derive(Deserialize)]
+    struct Flattened {
+        #[serde(flatten)]
+        outer: Outer,
+    }
+    #[derive(Deserialize)]
+    struct Outer {
+        inner: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        tagged: TwoTags,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "op")]
+    enum TwoTags {
+        One(Tagged),
+    }
+    let open = compared::<Flattened>(&[json!({ "inner": { "tagged": { "op": "One", "t": "A" } } })]);
+    assert!(!open.is_empty());
+}
+
+#[test]
+fn a_variant_takes_null_though_one_behind_it_takes_the_field_too() {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Struct { a: Option<f64>, b: bool },
+        Map(BTreeMap<String, Option<u8>>),
+    }
+    compared::<Either>(&[json!({ "a": null, "b": true }), json!({ "a": null, "x": 1 })]);
+}
+
+#[test]
 fn fields_behind_one_that_is_not_found_out_are_open() {
     #[derive(Deserialize)]
     #[serde(tag = "t", deny_unknown_fields)]
