@@ -27,6 +27,7 @@ mod fingerprint;
 mod json_schema;
 #[cfg(feature = "documents")]
 mod lock_file;
+mod misfits;
 #[cfg(feature = "documents")]
 mod openapi;
 #[cfg(feature = "documents")]
@@ -42,6 +43,7 @@ mod type_schema;
 
 use std::time::{Duration, Instant};
 
+use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 #[cfg(feature = "documents")]
@@ -57,12 +59,17 @@ pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property
 /// The type's code runs on invented values. A panic of it is caught and makes the type open, except under `panic = "abort"`.
 /// It takes 10,000 runs and a second at most, and goes 64 levels deep. What lies beyond is open.
 pub fn describe<T: DeserializeOwned>() -> TypeSchema {
-    describe_within::<T>(&TimeBudget::default())
+    tracer::trace(probe::run::<T>, None, &TimeBudget::default())
 }
 
-/// As [`describe`], in the time that several types have together.
-pub fn describe_within<T: DeserializeOwned>(budget: &TimeBudget) -> TypeSchema {
-    tracer::trace(probe::run::<T>, budget)
+/// As [`describe`]. A part that the type writes otherwise than it reads it is open, if a value that was tried shows it.
+pub fn describe_both<T: Serialize + DeserializeOwned>() -> TypeSchema {
+    describe_both_within::<T>(&TimeBudget::default())
+}
+
+/// As [`describe_both`], in the time that several types have together.
+pub fn describe_both_within<T: Serialize + DeserializeOwned>(budget: &TimeBudget) -> TypeSchema {
+    tracer::trace(probe::run::<T>, Some(probe::write::<T>), budget)
 }
 
 /// The identity of a type, also of one with references.

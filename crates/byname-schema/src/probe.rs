@@ -1,13 +1,16 @@
-//! Values that note what a type asks of them: [`Sample`], [`run`].
+//! Values that note what a type asks of them: [`Sample`], [`run`]. What it writes of them: [`write`].
 
 use std::any::TypeId;
 use std::cell::RefCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde_core::Serialize;
 use serde_core::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer as _,
     MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
+use serde_json::Value;
 
 use crate::probe_error::{ProbeError, Said, take_said};
 
@@ -96,6 +99,52 @@ pub(crate) fn run<T: DeserializeOwned>(sample: &Sample) -> Run {
     let Noted { ask, tried } = notes.0.into_inner();
     let (is_taken, said) = tried.unzip();
     Run { ask, is_taken, said: said.unwrap_or_else(take_said), has_panicked: done.is_err() }
+}
+
+/// What came of a value that was to be written.
+pub(crate) enum Written {
+    Json(Value),
+    /// The type does not take the sample, or can't write the value.
+    Nothing,
+    /// The type's own code has panicked.
+    Panicked,
+}
+
+/// Writes the value that a type makes of a sample without marks.
+pub(crate) fn write<T: Serialize + DeserializeOwned>(sample: &Sample) -> Written {
+    let notes = Notes::default();
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        let value = slot(sample, &notes, |probe| T::deserialize(probe)).ok()?;
+        let mut text = BoundedText(Vec::new());
+        serde_json::to_writer(&mut text, &value).ok()?;
+        serde_json::from_slice(&text.0).ok()
+    }));
+    take_said();
+    match written {
+        Ok(Some(json)) => Written::Json(json),
+        Ok(None) => Written::Nothing,
+        Err(_) => Written::Panicked,
+    }
+}
+
+/// The longest text that a type may write of a sample, in bytes.
+const TEXT: usize = 64 << 10;
+
+/// A type may write as many elements as a number in it says, and some samples are great numbers.
+struct BoundedText(Vec<u8>);
+
+impl io::Write for BoundedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > TEXT - self.0.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Default)]

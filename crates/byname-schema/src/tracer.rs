@@ -10,12 +10,13 @@ mod internal;
 mod leaf;
 mod object;
 mod untagged;
+mod written;
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 
 use crate::TimeBudget;
-use crate::probe::{Ask, AskKind, Run, Sample};
+use crate::probe::{Ask, AskKind, Run, Sample, Written};
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
 
@@ -32,13 +33,14 @@ const UNKNOWN: &str = "\u{1}unknown";
 /// What serde's code expects that copies a value to look at it later.
 const ANY_VALUE: &str = "any value";
 
-/// The shape of the type that `run` tries.
-pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema {
+/// The shape of the type that `run` tries. With `write`, what the type writes is held against it.
+pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Written>, budget: &TimeBudget) -> TypeSchema {
     let mut tracer = Tracer {
         run,
         budget,
         parts: Vec::new(),
         known: HashMap::new(),
+        unnamed: Vec::new(),
         postponed: Vec::new(),
         runs: 0,
         depth: 0,
@@ -50,12 +52,15 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema 
     };
     tracer.finish_postponed();
     tracer.open_what_differs_when_copied();
+    let mut schema = TypeSchema { nodes: tracer.parts.iter().map(|part| part.node.clone()).collect(), root };
+    if let Some(write) = write {
+        tracer.open_what_is_written_otherwise(write, &mut schema);
+    }
     if let Some(reason) = tracer.stopped {
         // What was not tried may be refused.
-        let node = &mut tracer.part(root).node;
-        node.open = node.open.or(Some(reason));
+        schema.nodes[root.0].open.get_or_insert(reason);
     }
-    TypeSchema { nodes: tracer.parts.into_iter().map(|part| part.node).collect(), root }
+    schema
 }
 
 struct Tracer<'b> {
@@ -64,6 +69,8 @@ struct Tracer<'b> {
     parts: Vec<Part>,
     /// The types that have names, so that the tracing of a type that contains itself ends.
     known: HashMap<Identity, NodeId>,
+    /// The types without names that are traced now, inside the last one with a name.
+    unnamed: Vec<(Identity, NodeId)>,
     /// Parts that contain what had no sample yet.
     postponed: Vec<Postponed>,
     runs: usize,
@@ -88,6 +95,12 @@ struct Identity {
     of: TypeId,
     expects: String,
     names: &'static [&'static str],
+}
+
+impl Identity {
+    fn of(ask: &Ask, names: &'static [&'static str]) -> Self {
+        Self { of: ask.of, expects: ask.expects.clone(), names }
+    }
 }
 
 struct Postponed {
@@ -219,8 +232,9 @@ impl Verdict {
             return Self { is_taken, said: run.said.last().filter(|_| !is_taken).cloned() };
         };
         if is_taken {
-            // A variant before it has taken the value, or it has.
-            return Self { is_taken: run.said.len() == variant, said: None };
+            // A variant before it has taken the value, or it has, or one behind it, as a map takes a field that is there twice.
+            let said = run.said.get(variant).filter(|said| matches!(said, Said::DuplicateField(_))).cloned();
+            return Self { is_taken: run.said.len() == variant, said };
         }
         // One error for each variant, and one for all.
         let said = (run.said.len() == variants + 1).then(|| run.said[variant].clone());
@@ -270,21 +284,27 @@ impl Tracer<'_> {
             AskKind::Str => Ok(self.string(place)),
             AskKind::Bytes => Ok(self.bytes(place)),
             AskKind::Unit | AskKind::UnitVariant => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
-            AskKind::Option => {
-                let node = self.reserve(Some(Sample::Null));
-                self.contain(node, ContainerPart::Inner, place.unwrapped());
-                Ok(node)
-            }
+            AskKind::Option => Ok(self.container(place, &ask, |this, node| {
+                this.part(node).sample = Some(Sample::Null);
+                this.contain(node, ContainerPart::Inner, place.unwrapped());
+            })),
             AskKind::Newtype => self.newtype(place, ask),
             AskKind::NewtypeVariant => self.node(&place.unwrapped()),
-            AskKind::Seq => Ok(self.sequence(place)),
+            AskKind::Seq => Ok(self.container(place, &ask, |this, node| this.sequence(place, node))),
+            AskKind::Tuple(length) if ask.expects.starts_with("tuple struct ") => {
+                self.named(place, &ask, &[], |this, node| {
+                    let tuple = this.tuple(place, length, &ask.expects)?;
+                    this.copy(tuple, node);
+                    Ok(())
+                })
+            }
             AskKind::Tuple(length) | AskKind::TupleVariant(length) => self.tuple(place, length, &ask.expects),
             AskKind::Map if ask.expects.starts_with("struct ") => self.named(place, &ask, &[], |this, node| {
                 this.flattened(place, node)?;
                 this.part(node).node.name = name_in(&ask.expects);
                 Ok(())
             }),
-            AskKind::Map => Ok(self.map(place)),
+            AskKind::Map => Ok(self.container(place, &ask, |this, node| this.map(place, node))),
             AskKind::StructVariant(fields) => self.object(place, &[], None, fields),
             AskKind::Struct(_, fields) if ask.expects.starts_with("adjacently tagged enum ") => {
                 self.named(place, &ask, fields, |this, node| {
@@ -392,14 +412,17 @@ impl Tracer<'_> {
         names: &'static [&'static str],
         trace: impl FnOnce(&mut Self, NodeId) -> Result<(), Blocked>,
     ) -> Result<NodeId, Blocked> {
-        let identity = Identity { of: ask.of, expects: ask.expects.clone(), names };
+        let identity = Identity::of(ask, names);
         if let Some(known) = self.known.get(&identity) {
             return Ok(self.again(place, *known));
         }
         let before = self.parts.len();
         let node = self.reserve(None);
         self.known.insert(identity, node);
-        if let Err(Blocked) = trace(self, node) {
+        let around = std::mem::take(&mut self.unnamed);
+        let traced = trace(self, node);
+        self.unnamed = around;
+        if let Err(Blocked) = traced {
             // It is tried again once what it needs is there.
             self.parts.truncate(before);
             self.known.retain(|_, known| known.0 < before);
@@ -407,6 +430,19 @@ impl Tracer<'_> {
             return Err(Blocked);
         }
         Ok(node)
+    }
+
+    /// A type without a name, which may be inside itself if only others without names are between: `transparent` structs have none.
+    fn container(&mut self, place: &Place, ask: &Ask, trace: impl FnOnce(&mut Self, NodeId)) -> NodeId {
+        let identity = Identity::of(ask, &[]);
+        if let Some((_, around)) = self.unnamed.iter().find(|(around, _)| *around == identity) {
+            return self.again(place, *around);
+        }
+        let node = self.reserve(None);
+        self.unnamed.push((identity, node));
+        trace(self, node);
+        self.unnamed.pop();
+        node
     }
 
     /// A type that is known, in another place, where its values may be refused.
@@ -532,10 +568,10 @@ impl Tracer<'_> {
         differs || shape.children().into_iter().any(|(_, child)| self.differs_when_copied(child, seen))
     }
 
-    fn sequence(&mut self, place: &Place) -> NodeId {
+    fn sequence(&mut self, place: &Place, node: NodeId) {
         let empty = Sample::Seq(Vec::new());
         let takes_none = self.takes(place, &empty);
-        let node = self.reserve(Some(empty));
+        self.part(node).sample = Some(empty);
         self.contain(node, ContainerPart::Item, place.with(Step::Element(Vec::new())));
         if !takes_none {
             let item = match self.parts[node.0].node.shape {
@@ -546,13 +582,12 @@ impl Tracer<'_> {
             let part = self.part(node);
             (part.sample, part.node.open) = (one, Some(OpenReason::Refuses));
         }
-        node
     }
 
-    fn map(&mut self, place: &Place) -> NodeId {
+    fn map(&mut self, place: &Place, node: NodeId) {
         let empty = Sample::Map(Vec::new());
         let takes_none = self.takes(place, &empty);
-        let node = self.reserve(takes_none.then_some(empty));
+        self.part(node).sample = takes_none.then_some(empty);
         let key = match self.node(&place.with(Step::Key)) {
             Ok(key) => key,
             Err(Blocked) => self.open(OpenReason::Recursive),
@@ -578,7 +613,6 @@ impl Tracer<'_> {
             // Keys are strings in JSON, and a copied string is no number.
             self.part(node).node.open = Some(OpenReason::Buffered);
         }
-        node
     }
 
     fn tuple(&mut self, place: &Place, length: usize, expects: &str) -> Result<NodeId, Blocked> {

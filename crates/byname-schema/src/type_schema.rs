@@ -147,6 +147,8 @@ pub enum OpenReason {
     TooLarge,
     /// Its code has panicked.
     Panicked,
+    /// The type writes something else than it reads, as by `serialize_with`. The shape is that of what it reads.
+    WritesOther,
 }
 
 /// A place of a type that is open.
@@ -228,7 +230,8 @@ impl Shape {
 }
 
 impl Alternative {
-    fn child(&self) -> Option<(String, NodeId)> {
+    /// The part in it, with the step of a path.
+    pub(crate) fn child(&self) -> Option<(String, NodeId)> {
         match self {
             Self::Unit(_) | Self::OtherString | Self::Adjacent { content: None, .. } => None,
             Self::Keyed(variant, content) | Self::Internal { variant, object: content, .. } => {

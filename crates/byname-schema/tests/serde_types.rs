@@ -7,9 +7,9 @@ use std::num::{NonZeroI32, NonZeroU8};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use byname_schema::describe;
-use serde::Deserialize;
+use byname_schema::{TypeSchema, describe, describe_both};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 #[derive(Deserialize)]
@@ -336,6 +336,65 @@ enum Filter {
     Nested { inner: Command },
 }
 
+#[derive(Deserialize)]
+struct Branch(BTreeMap<String, Branch>, u8);
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Levels {
+    inner: Option<Vec<Levels>>,
+}
+#[derive(Deserialize, Serialize)]
+struct Halves {
+    #[serde(serialize_with = "as_text")]
+    text: u16,
+    #[serde(rename(serialize = "written", deserialize = "read"))]
+    renamed: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    list: Vec<u8>,
+    options: Vec<Option<State>>,
+    named: BTreeMap<String, Joined>,
+    same: Same,
+}
+fn as_text<S: Serializer>(value: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+#[derive(Deserialize, Serialize)]
+enum State {
+    On,
+    #[serde(rename(serialize = "off"))]
+    Off,
+    Level(u8),
+}
+#[derive(Deserialize, Serialize, Clone)]
+#[serde(into = "String")]
+struct Joined {
+    first: String,
+    second: String,
+}
+impl From<Joined> for String {
+    fn from(joined: Joined) -> Self {
+        joined.first + &joined.second
+    }
+}
+#[derive(Deserialize, Serialize)]
+struct Same {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    list: Vec<u8>,
+    wide: i128,
+    unit: Option<()>,
+    #[serde(skip)]
+    cached: u8,
+    kind: Kind,
+}
+#[derive(Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Kind {
+    Plain,
+    With { value: Option<u8> },
+}
+
 /// Its code is written by hand, and its errors name a field that it does not list.
 struct ByHand;
 impl<'de> Deserialize<'de> for ByHand {
@@ -367,8 +426,11 @@ fn code_by_hand_may_name_fields_that_it_does_not_list() {
 /// The schema of a type, with the places that are open, as `path: reason`.
 fn described<T: DeserializeOwned>() -> (Value, Vec<String>) {
     let schema = describe::<T>();
-    let open = schema.open().iter().map(|place| format!("{}: {:?}", place.path, place.reason)).collect();
-    (schema.to_json_schema(), open)
+    (schema.to_json_schema(), open_places(&schema))
+}
+
+fn open_places(schema: &TypeSchema) -> Vec<String> {
+    schema.open().iter().map(|place| format!("{}: {:?}", place.path, place.reason)).collect()
 }
 
 /// What the type and the schema say of values. Values that the type takes and the schema refuses are wrong, and so are the
@@ -386,7 +448,25 @@ struct Verdicts {
 
 impl Verdicts {
     fn compare<T: DeserializeOwned>(&mut self, good: &[Value]) {
-        let (schema, open) = described::<T>();
+        self.compare_with::<T>(&describe::<T>(), good);
+    }
+
+    /// Holds also against the schema what the type writes of the values.
+    fn compare_both<T: Serialize + DeserializeOwned>(&mut self, good: &[Value]) {
+        let described = describe_both::<T>();
+        self.compare_with::<T>(&described, good);
+        let schema = described.to_json_schema();
+        for value in good.iter().flat_map(mutations) {
+            let Ok(read) = serde_json::from_value::<T>(value) else { continue };
+            let written = serde_json::to_value(read).unwrap();
+            if described.open().is_empty() && !jsonschema::is_valid(&schema, &written) {
+                self.too_strict.push(format!("{}: {written} is written of {schema}", std::any::type_name::<T>()));
+            }
+        }
+    }
+
+    fn compare_with<T: DeserializeOwned>(&mut self, described: &TypeSchema, good: &[Value]) {
+        let (schema, open) = (described.to_json_schema(), open_places(described));
         let validator = jsonschema::validator_for(&schema).expect("a schema is valid");
         let name = std::any::type_name::<T>();
         self.types += 1;
@@ -575,6 +655,16 @@ fn a_type_takes_what_its_schema_takes() {
     verdicts.compare::<std::ops::Bound<u8>>(&[json!({ "Included": 1 }), json!("Unbounded")]);
     verdicts.compare::<std::cell::Cell<u8>>(&[json!(1)]);
     verdicts.compare::<std::collections::VecDeque<f32>>(&[json!([0.5])]);
+    verdicts.compare::<Branch>(&[json!([{ "a": [{}, 1] }, 2])]);
+    verdicts.compare::<Levels>(&[json!([[null], []])]);
+    let same = json!({
+        "note": null, "list": [1], "wide": -1, "unit": null, "kind": { "kind": "with", "value": 1 },
+    });
+    verdicts.compare_both::<Halves>(&[json!({
+        "text": 1, "read": true, "list": [1], "options": [null, "On", { "Level": 1 }],
+        "named": { "a": { "first": "a", "second": "b" } }, "same": same,
+    })]);
+    verdicts.compare_both::<Same>(&[same]);
     insta::assert_snapshot!(verdicts.described);
     println!("{} verdicts alike, {} of {} types are open", verdicts.alike, verdicts.open.len(), verdicts.types);
     verdicts.open.iter().for_each(|open| println!("{open}"));
@@ -595,6 +685,105 @@ fn compared<T: DeserializeOwned>(good: &[Value]) -> Vec<String> {
     assert!(verdicts.too_strict.is_empty(), "too strict: {:?}", verdicts.too_strict);
     assert!(verdicts.too_loose.is_empty(), "too loose: {:?}", verdicts.too_loose);
     described::<T>().1
+}
+
+/// As [`compared`], with what the type writes.
+fn compared_both<T: Serialize + DeserializeOwned>(good: &[Value]) -> Vec<String> {
+    let mut verdicts = Verdicts::default();
+    verdicts.compare_both::<T>(good);
+    assert!(verdicts.too_strict.is_empty(), "too strict: {:?}", verdicts.too_strict);
+    assert!(verdicts.too_loose.is_empty(), "too loose: {:?}", verdicts.too_loose);
+    open_places(&describe_both::<T>())
+}
+
+#[test]
+fn a_type_that_is_written_by_hand_is_open_where_it_differs() {
+    /// It reads a number.
+    #[derive(Deserialize)]
+    struct Hex(u8);
+    impl Serialize for Hex {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(&format_args!("{:x}", self.0))
+        }
+    }
+    /// It writes only some values as it reads them.
+    #[derive(Deserialize)]
+    struct Level(i32);
+    impl Serialize for Level {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if self.0 == 0 { serializer.serialize_str("none") } else { serializer.serialize_i32(self.0) }
+        }
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t", content = "c")]
+    enum Both {
+        Color(Vec<(u8, Hex)>),
+        Levels(Option<BTreeMap<String, Level>>),
+    }
+    assert_eq!(compared_both::<Hex>(&[json!(255)]), [": WritesOther"]);
+    assert_eq!(compared_both::<Level>(&[json!(1)]), [": WritesOther"]);
+    let open = compared_both::<Both>(&[json!({ "t": "Color", "c": [[1, 2]] }), json!({ "t": "Levels" })]);
+    assert_eq!(open, ["Color[][1]: WritesOther", "Levels.{}: WritesOther"]);
+}
+
+#[test]
+fn a_property_that_is_required_and_not_written_opens_its_struct() {
+    #[derive(Deserialize, Serialize)]
+    struct Zero {
+        #[serde(skip_serializing_if = "is_zero")]
+        count: i32,
+    }
+    fn is_zero(count: &i32) -> bool {
+        *count == 0
+    }
+    #[derive(Deserialize, Serialize)]
+    struct Secret {
+        #[serde(skip_serializing)]
+        password: String,
+    }
+    assert_eq!(compared_both::<Vec<Zero>>(&[json!([{ "count": 0 }])]), ["[]: WritesOther"]);
+    assert_eq!(compared_both::<Secret>(&[json!({ "password": "a" })]), [": WritesOther"]);
+}
+
+/// serde_json writes it as `null`, and byname does not send it.
+#[test]
+fn a_number_that_json_can_not_hold_opens_nothing() {
+    #[derive(Deserialize, Serialize)]
+    struct Measured {
+        #[serde(default = "not_a_number")]
+        value: f64,
+    }
+    fn not_a_number() -> f64 {
+        f64::NAN
+    }
+    assert!(describe_both::<Measured>().open().is_empty());
+}
+
+#[test]
+fn a_type_writes_without_end_or_panics() {
+    /// One of the samples is the greatest number.
+    #[derive(Deserialize, Serialize)]
+    #[serde(from = "Vec<u64>")]
+    struct Numbers(#[serde(serialize_with = "all_below")] u64);
+    impl From<Vec<u64>> for Numbers {
+        fn from(numbers: Vec<u64>) -> Self {
+            Self(numbers.first().copied().unwrap_or_default().wrapping_sub(1))
+        }
+    }
+    fn all_below<S: Serializer>(end: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(0..*end)
+    }
+    #[derive(Deserialize, Serialize)]
+    struct Broken {
+        #[serde(serialize_with = "panics_when_written")]
+        value: u8,
+    }
+    fn panics_when_written<S: Serializer>(_: &u8, _: S) -> Result<S::Ok, S::Error> {
+        panic!("on purpose")
+    }
+    assert!(open_places(&describe_both::<Numbers>()).is_empty());
+    assert_eq!(open_places(&describe_both::<Broken>()), [": Panicked"]);
+    assert!(open_places(&describe::<Broken>()).is_empty());
 }
 
 #[test]
@@ -750,6 +939,41 @@ fn a_flattened_content_may_be_absent() {
     }
     let open = compared::<Flattened>(&[json!({ "id": 1, "t": "Set", "c": 1 }), json!({ "id": 1, "t": "Clear" })]);
     assert!(!open.is_empty());
+}
+
+#[test]
+fn a_field_of_a_struct_inside_a_flattened_one_is_no_field_of_its_own() {
+    #[derive(Deserialize)]
+    struct Flattened {
+        #[serde(flatten)]
+        outer: Outer,
+    }
+    #[derive(Deserialize)]
+    struct Outer {
+        inner: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        tagged: TwoTags,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "op")]
+    enum TwoTags {
+        One(Tagged),
+    }
+    let open = compared::<Flattened>(&[json!({ "inner": { "tagged": { "op": "One", "t": "A" } } })]);
+    assert!(!open.is_empty());
+}
+
+#[test]
+fn a_variant_takes_null_though_one_behind_it_takes_the_field_too() {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Struct { a: Option<f64>, b: bool },
+        Map(BTreeMap<String, Option<u8>>),
+    }
+    compared::<Either>(&[json!({ "a": null, "b": true }), json!({ "a": null, "x": 1 })]);
 }
 
 #[test]

@@ -491,7 +491,7 @@ function_names!(&str, String, &String, Box<str>, std::borrow::Cow<'_, str>);
 
 #[cfg(feature = "schema")]
 fn describe<T: Argument>(budget: &TimeBudget) -> TypeSchema {
-    byname_schema::describe_within::<T>(budget)
+    byname_schema::describe_both_within::<T>(budget)
 }
 
 /// Nothing is made of the type, because that takes time to build.

@@ -77,7 +77,7 @@ pub fn optional<T: Argument>() -> bool {
     arguments::is_optional::<T>()
 }
 
-/// A type, to be described if it can be read and the feature `schema` is on. What the type must be to cross the wire is checked elsewhere.
+/// A type, to be described if it can be read and written and the feature `schema` is on. What the type must be to cross the wire is checked elsewhere.
 #[derive(Debug)]
 pub struct DescribedType<T>(PhantomData<T>);
 
@@ -89,16 +89,16 @@ impl<T> DescribedType<T> {
     }
 }
 
-/// The method of types that can be read. It is found before that of [`DescribeOpaque`], which takes one reference less.
+/// The method of types that can be read and written. It is found before that of [`DescribeOpaque`], which takes one reference less.
 pub trait DescribeReadable {
     /// The schema of the type.
     fn describe(&self, budget: &TimeBudget) -> TypeSchema;
 }
 
 #[cfg(feature = "schema")]
-impl<T: DeserializeOwned> DescribeReadable for &DescribedType<T> {
+impl<T: Serialize + DeserializeOwned> DescribeReadable for &DescribedType<T> {
     fn describe(&self, budget: &TimeBudget) -> TypeSchema {
-        byname_schema::describe_within::<T>(budget)
+        byname_schema::describe_both_within::<T>(budget)
     }
 }
 

@@ -131,6 +131,7 @@ fn why(reason: OpenReason) -> &'static str {
         OpenReason::Recursive => "it contains itself in a way that can't be tried",
         OpenReason::TooLarge => "it is too large, or took too long",
         OpenReason::Panicked => "its code has panicked",
+        OpenReason::WritesOther => "it writes something else than it reads, as by `serialize_with`",
         _ => "what it takes is not known",
     }
 }

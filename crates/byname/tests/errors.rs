@@ -2347,6 +2347,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("it contains itself in a way that can't be tried", "as above"),
     ("it is too large, or took too long", "as above"),
     ("its code has panicked", "as above"),
+    ("it writes something else than it reads", "as above"),
     ("what it takes is not known", "as above"),
     ("ended without a reply because the server was stopping", "its runtime ends at that moment"),
     ("it has panicked", "the log's: what a key store did"),

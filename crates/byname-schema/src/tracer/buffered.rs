@@ -53,8 +53,16 @@ impl Tracer<'_> {
             "a character" => self.tried_leaf(place, Shape::Char, ["a", "ß", "世"].map(Sample::str)),
             "a string" => self.string(place),
             "unit" => self.tried_leaf(place, Shape::Null, [Sample::Null]),
-            "a sequence" => self.sequence(&place.copied(word)),
-            "a map" => self.map(&place.copied(word)),
+            "a sequence" => {
+                let node = self.reserve(None);
+                self.sequence(&place.copied(word), node);
+                node
+            }
+            "a map" => {
+                let node = self.reserve(None);
+                self.map(&place.copied(word), node);
+                node
+            }
             word if word.starts_with("unit ") => self.tried_leaf(place, Shape::Null, [Sample::Null]),
             word if word.starts_with("a tuple of size ") || word.starts_with("an array of length ") => {
                 match number(word) {

@@ -215,6 +215,12 @@ impl Tracer<'_> {
                     break;
                 }
             };
+            let with_it = [entries.as_slice(), &[(Sample::str(missing), Sample::Null)]].concat();
+            if self.try_with(place, &Sample::Map(with_it)).said == Some(Said::MissingField(missing)) {
+                // It is there, so that of an object inside is missing.
+                reason = OpenReason::Unknown;
+                break;
+            }
             let step = Step::Entry { before: entries.clone(), key: Sample::str(missing) };
             let mut inside = place.with(step);
             if self.copies(&inside) {

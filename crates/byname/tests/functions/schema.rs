@@ -147,6 +147,32 @@ fn a_function_is_described_with_its_types() {
     assert_eq!(schema.open(), ["watch: returns (it refuses some values of its shape, as by `try_from`)"]);
 }
 
+#[test]
+fn a_type_that_writes_something_else_than_it_reads_is_open() {
+    #[derive(Serialize, Deserialize)]
+    struct Reading {
+        #[serde(serialize_with = "as_text")]
+        value: u16,
+        wide: (u128, i128),
+        parts: Vec<Option<f32>>,
+        nothing: (),
+    }
+    fn as_text<S: serde::Serializer>(value: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+    #[rpc]
+    async fn read() -> Reading {
+        Reading { value: 1, wide: (1, 1), parts: Vec::new(), nothing: () }
+    }
+    #[rpc]
+    async fn copy(bytes: byname::Bytes) -> Result<byname::Bytes, OrderError> {
+        Ok(bytes)
+    }
+    let schema = Server::new().method::<read>().method::<copy>().schema();
+    let open: Vec<_> = schema.open().iter().filter(|open| open.contains("writes something else")).collect();
+    assert_eq!(open, ["read: returns.value (it writes something else than it reads, as by `serialize_with`)"]);
+}
+
 #[rpc]
 async fn fails() -> Result<u8, byname::Error> {
     Ok(1)
