@@ -24,6 +24,27 @@ impl ServiceSchema {
     }
 }
 
+/// The name of the definition that a schema refers to: of `#/$defs/Size%20A`, `Size A`. It is the other direction of how references are
+/// written: a name in a JSON pointer within the fragment of a URI.
+pub(crate) fn referred_name(schema: &Value) -> Option<String> {
+    let written = schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?;
+    let mut bytes = Vec::new();
+    let mut rest = written.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
+            _ => None,
+        };
+        bytes.push(escaped.map_or(*first, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    Some(String::from_utf8_lossy(&bytes).replace("~1", "/").replace("~0", "~"))
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
 fn move_references(schema: &mut Value, to: &str) {
     match schema {
         Value::Object(members) => {

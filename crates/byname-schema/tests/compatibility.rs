@@ -1,6 +1,6 @@
 //! Two versions of a service: what breaks is shown by a witness, and what is compatible is taken.
 
-use byname_schema::{AcceptedBreaks, Difference, ServiceSchema, differences};
+use byname_schema::{AcceptedBreaks, Difference, SchemaDefinitions, ServiceSchema, differences};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
@@ -95,6 +95,29 @@ fn a_schema_that_is_an_alternative_of_itself_is_compared() {
     let (null, text) = (of(json!({ "type": "null" })), of(json!({ "type": "string" })));
     // It means nothing, so nothing is claimed of it.
     assert_eq!(differences(&null, &text), []);
+}
+
+#[test]
+fn a_type_is_compared_whatever_letters_its_name_has() {
+    #[derive(serde::Deserialize)]
+    struct Größe {
+        _width: u8,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename = "Page<a/b~c> 100%")]
+    struct Page {
+        _items: Vec<Größe>,
+    }
+    let mut written = SchemaDefinitions::at("#/$defs/");
+    let schema = written.add(&byname_schema::describe::<Page>());
+    let mut definitions = written.into_map();
+    let old = service(&schema, &json!(definitions));
+    definitions.get_mut("Größe").unwrap()["properties"]["_width"]["maximum"] = json!(9);
+    let found = differences(&old, &service(&schema, &json!(definitions)));
+    let breaks: Vec<_> = found.iter().filter_map(Difference::breaks_old_clients).collect();
+    assert_eq!(breaks.len(), 1, "{found:?}");
+    assert_eq!(breaks[0].witness, Some(json!({ "a": { "_items": [{ "_width": 255 }] } })));
+    assert_eq!(old.resolved(&schema), &old.definitions["Page<a/b~c> 100%"]);
 }
 
 #[test]
