@@ -171,4 +171,14 @@ mod tests {
         assert!(arguments(known, &words(&["n=1", "n=2"]), &[]).is_err());
         assert_eq!(arguments(None, &words(&["a=1", "x"]), &[]).unwrap().named["a"], 1);
     }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let wide = u128::MAX.to_string();
+        let written = [wide.as_str(), "-170141183460469231731687303715884105728", "123456789.12345678901234567890"];
+        let read = arguments(None, &words(&written), &[]).unwrap();
+        assert_eq!(read.positional.iter().map(Value::to_string).collect::<Vec<_>>(), written);
+        let all = WrittenArguments::of_json(&format!("{{\"n\":[{wide}]}}")).unwrap();
+        assert_eq!(all.named["n"].to_string(), format!("[{wide}]"));
+    }
 }
