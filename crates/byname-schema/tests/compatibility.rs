@@ -185,6 +185,15 @@ fn an_accepted_break_names_its_rule_and_its_place() {
 }
 
 #[test]
+fn files_are_read_as_editors_and_git_leave_them() {
+    let written = service(&json!({ "type": "string" }), &json!({})).to_lock();
+    let edited = format!("\u{feff}{}", written.replace('\n', "\r\n"));
+    assert_eq!(ServiceSchema::from_text(&edited).unwrap().to_lock(), written);
+    let accepted = "\u{feff}# May\r\ntype-differs f arguments.a: it was never used\r\n";
+    assert_eq!(AcceptedBreaks::parse(accepted), AcceptedBreaks::parse("type-differs f arguments.a: it was never used"));
+}
+
+#[test]
 fn a_lock_file_is_read_as_what_it_was_written_from() {
     let schema = json!({ "type": "object", "properties": { "x": { "$ref": "#/$defs/X" } }, "required": ["x"] });
     let definitions = json!({ "X": { "enum": ["a".repeat(60), "b".repeat(60)] } });
