@@ -1,7 +1,7 @@
 //! `byname call`.
 
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema,
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments};
+use crate::call_arguments::{WrittenArguments, arguments, json};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::CommandError;
 use crate::service::{ServiceOptions, known_schema};
-use crate::terminal_text::{inert, json_line, json_lines, print_text};
+use crate::terminal_text::{inert, json_line, json_lines, print_text, print_to_reader, say};
 
 #[derive(clap::Args)]
 #[command(override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]")]
@@ -100,11 +100,10 @@ impl CallToMake<'_> {
             if let Some(items) = items {
                 call = call.streaming(items);
             }
-            let mut out = io::stdout().lock();
             let mut count = 0_u64;
             while let Some(item) = call.next().await {
                 // A reader that has seen enough ends the stream.
-                if writeln!(out, "{}", json_line(&item?)).and_then(|()| out.flush()).is_err() {
+                if !print_to_reader(&format!("{}\n", json_line(&item?)))? {
                     return Ok(ExitCode::SUCCESS);
                 }
                 count += 1;
@@ -130,7 +129,7 @@ impl CallToMake<'_> {
                 if let CallError::Method(own) = &error
                     && self.exchange.is_shown
                 {
-                    anstream::eprintln!("{}", json_lines(own));
+                    say(json_lines(own));
                 }
                 Err(error.into())
             }
@@ -155,12 +154,12 @@ impl Exchange {
             (false, true) => json_line(&positional),
             (false, false) => format!("{} {}", json_line(&positional), json_line(&named)),
         };
-        anstream::eprintln!("> {name} {arguments}");
+        say(format_args!("> {name} {arguments}"));
         for (header, value) in headers {
-            anstream::eprintln!("> {}: {}", inert(header), inert(value));
+            say(format_args!("> {}: {}", inert(header), inert(value)));
         }
         if let Some(key) = key {
-            anstream::eprintln!("> idempotency-key: {}", inert(key));
+            say(format_args!("> idempotency-key: {}", inert(key)));
         }
     }
 
@@ -168,9 +167,9 @@ impl Exchange {
         if !self.is_shown {
             return;
         }
-        anstream::eprintln!("< {with} in {:.1?}", began.elapsed());
+        say(format_args!("< {with} in {:.1?}", began.elapsed()));
         for (name, value) in headers.into_iter().flatten() {
-            anstream::eprintln!("< {name}: {}", inert(&String::from_utf8_lossy(value.as_bytes())));
+            say(format_args!("< {name}: {}", inert(&String::from_utf8_lossy(value.as_bytes()))));
         }
     }
 }
@@ -189,7 +188,7 @@ fn standard_input_items() -> Streaming<Value> {
         for (at, line) in io::stdin().lock().lines().enumerate() {
             let item = match line {
                 Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => serde_json::from_str(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
+                Ok(line) => json(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
                 Err(why) => Err(wrong(at, &why.to_string())),
             };
             let is_last = item.is_err();

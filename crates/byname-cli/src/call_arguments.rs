@@ -43,7 +43,7 @@ impl WrittenArguments {
     /// The arguments of `--json`: an object has them by name, an array by position.
     pub(crate) fn of_json(text: &str) -> Result<Self, CommandError> {
         let text = if text == "-" { standard_input()? } else { text.to_owned() };
-        match serde_json::from_str(&text) {
+        match json(&text) {
             Ok(Value::Array(positional)) => Ok(Self { positional, named: Map::new() }),
             Ok(Value::Object(named)) => Ok(Self { positional: Vec::new(), named }),
             Ok(_) => Err(CommandError::usage("--json expects an object of arguments by name, or an array by position")),
@@ -104,13 +104,18 @@ fn value(schema: Option<(&ServiceSchema, &Value)>, word: &str) -> Result<Value, 
         })?,
         None => word.strip_prefix('\\').filter(|rest| rest.starts_with('@')).unwrap_or(word).to_owned(),
     };
-    let Ok(json) = serde_json::from_str::<Value>(&text) else {
+    let Ok(json) = json(&text) else {
         return Ok(Value::String(text));
     };
     let as_text = Value::String(text);
     let is_text =
         schema.is_some_and(|(service, schema)| !service.accepts(schema, &json) && service.accepts(schema, &as_text));
     Ok(if is_text { as_text } else { json })
+}
+
+/// Reads JSON, before which some editors put a byte order mark.
+pub(crate) fn json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn put(into: &mut Map<String, Value>, path: &[String], value: Value) -> Result<(), String> {
@@ -170,5 +175,22 @@ mod tests {
         assert_eq!(Value::Object(by_name), json!({ "text": "x", "n": 1 }));
         assert!(arguments(known, &words(&["n=1", "n=2"]), &[]).is_err());
         assert_eq!(arguments(None, &words(&["a=1", "x"]), &[]).unwrap().named["a"], 1);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_a_part_of_json() {
+        let read = arguments(None, &words(&["a=\u{feff}{\"x\":1}\r\n", "\u{feff}text"]), &[]).unwrap();
+        assert_eq!((&read.named["a"], &read.positional), (&json!({ "x": 1 }), &vec![json!("\u{feff}text")]));
+        assert_eq!(WrittenArguments::of_json("\u{feff}[1]").unwrap().positional, [json!(1)]);
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let wide = u128::MAX.to_string();
+        let written = [wide.as_str(), "-170141183460469231731687303715884105728", "123456789.12345678901234567890"];
+        let read = arguments(None, &words(&written), &[]).unwrap();
+        assert_eq!(read.positional.iter().map(Value::to_string).collect::<Vec<_>>(), written);
+        let all = WrittenArguments::of_json(&format!("{{\"n\":[{wide}]}}")).unwrap();
+        assert_eq!(all.named["n"].to_string(), format!("[{wide}]"));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::call_as_code::endpoint;
 use crate::exit::CommandError;
 use crate::service::{self, ServiceOptions, looks_like_url};
-use crate::terminal_text::{counted, json_lines, print_text};
+use crate::terminal_text::{counted, json_lines, print_text, say};
 
 #[derive(clap::Args)]
 pub(crate) struct LockCommand {
@@ -35,7 +35,7 @@ impl LockCommand {
         } else {
             let wrong = |why| CommandError::failed(format!("can't write {}: {why}", self.output.display()));
             fs::write(&self.output, lock).map_err(wrong)?;
-            anstream::eprintln!("wrote {} ({})", self.output.display(), counted(schema.functions.len(), "function"));
+            say(format_args!("wrote {} ({})", self.output.display(), counted(schema.functions.len(), "function")));
         }
         Ok(ExitCode::SUCCESS)
     }

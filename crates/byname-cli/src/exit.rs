@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use byname::{CallError, Code, Error};
 use serde_json::Value;
 
-use crate::terminal_text::inert;
+use crate::terminal_text::{inert, say};
 
 /// A failure of a command. Each kind has its exit code, which the guide lists.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl CommandError {
     /// Prints it.
     pub(crate) fn report(&self) -> ExitCode {
         let bad = anstyle::AnsiColor::Red.on_default().bold();
-        anstream::eprintln!("{bad}error{bad:#}: {}", inert(&self.message));
+        say(format_args!("{bad}error{bad:#}: {}", inert(&self.message)));
         ExitCode::from(self.code)
     }
 }

@@ -7,7 +7,7 @@ use byname::FunctionSchema;
 
 use crate::exit::CommandError;
 use crate::service::{self, ServiceOptions};
-use crate::terminal_text::{inert, json_lines, print_text};
+use crate::terminal_text::{inert, json_lines, print_text, say};
 
 pub(crate) async fn list(
     options: &ServiceOptions,
@@ -35,7 +35,7 @@ pub(crate) async fn list(
     }
     print_text(&text)?;
     if let Some(note) = &schema.note {
-        anstream::eprintln!("note: {}", inert(note));
+        say(format_args!("note: {}", inert(note)));
     }
     Ok(ExitCode::SUCCESS)
 }

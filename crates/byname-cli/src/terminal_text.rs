@@ -1,6 +1,6 @@
 //! Text on a terminal: [`print_text`], [`inert`] for text of others, and how JSON is shown.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
 use serde_json::Value;
@@ -9,11 +9,22 @@ use crate::exit::CommandError;
 
 /// Prints to standard output. If the reader has closed the pipe, as `head` does, that is not an error.
 pub(crate) fn print_text(text: &str) -> Result<(), CommandError> {
+    print_to_reader(text).map(drop)
+}
+
+/// Prints to standard output. Returns whether the reader takes more.
+pub(crate) fn print_to_reader(text: &str) -> Result<bool, CommandError> {
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|why| CommandError::failed(format!("standard output can't be written: {why}"))),
+        Ok(()) => Ok(true),
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(why) => Err(CommandError::failed(format!("standard output can't be written: {why}"))),
     }
+}
+
+/// Prints a line to standard error. If that can't be written, the exit code still says how the command has ended.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// A number with what it counts.

@@ -10,8 +10,8 @@ pub(crate) struct TypeNotation<'s> {
 
 impl TypeNotation<'_> {
     pub(crate) fn of(&self, schema: &Value) -> String {
-        if let Some(name) = schema["$ref"].as_str() {
-            return name.rsplit('/').next().unwrap_or(name).to_owned();
+        if let Some(name) = ServiceSchema::referred_name(schema) {
+            return name;
         }
         if let Some(parts) = schema["anyOf"].as_array() {
             return parts.iter().map(|part| self.of(part)).collect::<Vec<_>>().join(" | ");
@@ -59,12 +59,11 @@ impl TypeNotation<'_> {
     pub(crate) fn definitions(&self, schema: &Value, found: &mut Vec<String>) {
         match schema {
             Value::Object(members) => {
-                if let Some(name) =
-                    members.get("$ref").and_then(Value::as_str).and_then(|of| of.strip_prefix("#/$defs/"))
-                    && !found.iter().any(|known| known == name)
+                if let Some(name) = ServiceSchema::referred_name(schema)
+                    && !found.contains(&name)
                 {
-                    found.push(name.to_owned());
-                    if let Some(definition) = self.schema.definitions.get(name) {
+                    found.push(name.clone());
+                    if let Some(definition) = self.schema.definitions.get(&name) {
                         self.definitions(definition, found);
                     }
                 }
@@ -113,9 +112,20 @@ mod tests {
                 "{ a?: any, b: string }",
             ),
             (json!({ "type": "object", "additionalProperties": { "type": "number" } }), "{ [key]: number }"),
+            (json!({ "$ref": "#/$defs/Gr%C3%B6%C3%9Fe%3Ca~1b%3E" }), "Größe<a/b>"),
         ];
         for (schema, expected) in kinds {
             assert_eq!(notation.of(&schema), expected);
         }
+    }
+
+    #[test]
+    fn a_definition_is_found_by_a_name_of_any_letters() {
+        let definitions = json!({ "Größe A": { "type": "array", "items": { "$ref": "#/$defs/a~1b" } }, "a/b": true });
+        let schema = ServiceSchema::from_json(&json!({ "version": 1, "functions": [], "$defs": definitions })).unwrap();
+        let mut found = Vec::new();
+        let reference = json!({ "$ref": "#/$defs/Gr%C3%B6%C3%9Fe%20A" });
+        TypeNotation { schema: &schema }.definitions(&reference, &mut found);
+        assert_eq!(found, ["Größe A", "a/b"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Breaks that a team has accepted: [`AcceptedBreaks`].
 
 use crate::compatibility::{Break, Difference};
+use crate::lock_file::without_mark;
 use crate::service_schema::SchemaDocumentError;
 
 /// Breaks that are accepted, each with its reason. In a file each has a line: `RULE FUNCTION PLACE: reason`.
@@ -36,7 +37,7 @@ impl AcceptedBreaks {
     /// A line is not of the form, or has no reason.
     pub fn parse(text: &str) -> Result<Self, SchemaDocumentError> {
         let mut accepted = Vec::new();
-        for (at, line) in text.lines().enumerate() {
+        for (at, line) in without_mark(text).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use self::alternatives::Schemas;
 use self::inclusion::mismatches;
+use crate::references::referred_name;
 use crate::service_schema::{ArgumentSchema, FunctionSchema, ServiceSchema};
 
 /// One difference between two versions of a service.
@@ -288,6 +289,11 @@ impl ServiceSchema {
     /// Whether a schema of this service accepts the value. Of a string with a guessed format only one example is known.
     pub fn accepts(&self, schema: &Value, value: &Value) -> bool {
         Schemas { definitions: &self.definitions }.accept(schema, value)
+    }
+
+    /// The name of the definition that a schema refers to. `None` if it is not a reference.
+    pub fn referred_name(schema: &Value) -> Option<String> {
+        referred_name(schema)
     }
 
     /// The schema that a reference of this service stands for.

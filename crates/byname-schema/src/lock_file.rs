@@ -35,14 +35,19 @@ impl ServiceSchema {
     ///
     /// It is not JSON, or not the schema of a service, or a server made it without schemas.
     pub fn from_text(text: &str) -> Result<Self, SchemaDocumentError> {
-        let document: Value =
-            serde_json::from_str(text).map_err(|why| SchemaDocumentError::new(format!("it is not JSON: {why}")))?;
+        let document: Value = serde_json::from_str(without_mark(text))
+            .map_err(|why| SchemaDocumentError::new(format!("it is not JSON: {why}")))?;
         let schema = Self::from_json(&document)?;
         match &schema.note {
             Some(note) => Err(SchemaDocumentError::new(format!("it has no schemas: {note}"))),
             None => Ok(schema),
         }
     }
+}
+
+/// The text without the byte order mark that some editors put before it.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Members of a function that change nothing for a program.

@@ -31,12 +31,13 @@ impl ServiceSchema {
     /// The path way of the service as an OpenAPI 3.1 document: a POST for each function, and a GET for each one that is
     /// readonly. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openapi(&self, endpoint: Option<&str>) -> Value {
-        let Self { functions, definitions, .. } = self.referring_to(SCHEMAS);
-        let path = |function: &FunctionSchema| (format!("/{}", function.name), path_item(function));
+        let Self { functions, definitions, .. } = self.with_components_at(SCHEMAS);
+        let path =
+            |function: &FunctionSchema| (format!("/{}", function.name), path_item(function, &self.id_of_get(function)));
         let paths: Map<_, _> = functions.iter().map(path).collect();
         let mut schemas: Map<_, _> = definitions.into_iter().collect();
         // A struct of the service may have the name.
-        let problem = self.free_name("Problem");
+        let problem = free_name("Problem".to_owned(), |name| schemas.contains_key(name));
         schemas.insert(problem.clone(), self::problem());
         let problem = json!({ "application/problem+json": { "schema": { "$ref": format!("{SCHEMAS}{problem}") } } });
         let mut document = json!({
@@ -54,17 +55,21 @@ impl ServiceSchema {
         document
     }
 
-    /// A name that no definition has.
-    fn free_name(&self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        while self.definitions.contains_key(&name) {
-            name.push('_');
-        }
-        name
+    /// The id of a GET. That of a POST is the name of its function, so beside `orders` there may be an `orders.get`.
+    fn id_of_get(&self, function: &FunctionSchema) -> String {
+        free_name(format!("{}.get", function.name), |id| self.functions.iter().any(|of| of.name == id))
     }
 }
 
-fn path_item(function: &FunctionSchema) -> Value {
+/// The name, or if it is taken a similar one.
+fn free_name(mut name: String, is_taken: impl Fn(&str) -> bool) -> String {
+    while is_taken(&name) {
+        name.push('_');
+    }
+    name
+}
+
+fn path_item(function: &FunctionSchema, id_of_get: &str) -> Value {
     let mut post = operation(function, &function.name);
     match &function.takes {
         // The body is the stream, so the arguments are in the query.
@@ -82,7 +87,7 @@ fn path_item(function: &FunctionSchema) -> Value {
     }
     let mut item = json!({ "post": post });
     if function.readonly && function.takes.is_none() {
-        let mut get = operation(function, &format!("{}.get", function.name));
+        let mut get = operation(function, id_of_get);
         add_query(&mut get, function);
         item["get"] = get;
     }

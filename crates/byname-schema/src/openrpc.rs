@@ -10,7 +10,7 @@ impl ServiceSchema {
     /// out, because JSON-RPC can't call them. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openrpc(&self, endpoint: Option<&str>) -> Value {
         let callable = |function: &&FunctionSchema| !function.streams && function.takes.is_none();
-        let Self { functions, definitions, .. } = self.referring_to("#/components/schemas/");
+        let Self { functions, definitions, .. } = self.with_components_at("#/components/schemas/");
         let methods: Vec<_> = functions.iter().filter(callable).map(method).collect();
         let schemas: Map<_, _> = definitions.into_iter().collect();
         let mut document = json!({

@@ -1,6 +1,6 @@
 //! What documents of other formats need: references to another place, a title, a version.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -9,44 +9,103 @@ use sha1_smol::Sha1;
 use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
 impl ServiceSchema {
-    /// The same service, whose schemas refer to definitions at this place in place of `#/$defs/`.
-    pub(crate) fn referring_to(&self, to: &str) -> Self {
-        let mut moved = self.clone();
-        for function in &mut moved.functions {
+    /// The same service, whose schemas refer to components at this place in place of `#/$defs/`. The definitions have the names that
+    /// components may have.
+    pub(crate) fn with_components_at(&self, place: &str) -> Self {
+        let moved = MovedDefinitions { place, names: self.component_names() };
+        let mut service = self.clone();
+        for function in &mut service.functions {
             let arguments =
                 function.arguments.iter_mut().chain(&mut function.takes).map(|argument| &mut argument.schema);
             for schema in arguments.chain([&mut function.returns_schema]).chain(&mut function.error) {
-                move_references(schema, to);
+                moved.follow(schema);
             }
         }
-        moved.definitions.values_mut().for_each(|schema| move_references(schema, to));
-        moved
+        service.definitions = std::mem::take(&mut service.definitions)
+            .into_iter()
+            .map(|(name, mut schema)| {
+                moved.follow(&mut schema);
+                (moved.name(name), schema)
+            })
+            .collect();
+        service
+    }
+
+    /// The names of definitions that components may not have, with those that they get. OpenAPI and OpenRPC take ASCII letters,
+    /// digits, `.`, `-` and `_`; a type can have any letters.
+    fn component_names(&self) -> HashMap<String, String> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+        let (plain, others): (Vec<_>, Vec<_>) =
+            self.definitions.keys().partition(|name| !name.is_empty() && name.chars().all(is_plain));
+        let mut taken: HashSet<String> = plain.into_iter().cloned().collect();
+        let mut names = HashMap::new();
+        for name in others {
+            let mut component = name.replace(|letter| !is_plain(letter), "_");
+            while component.is_empty() || !taken.insert(component.clone()) {
+                component.push('_');
+            }
+            names.insert(name.clone(), component);
+        }
+        names
     }
 }
 
-fn move_references(schema: &mut Value, to: &str) {
-    match schema {
-        Value::Object(members) => {
-            for (word, value) in members {
-                match (word.as_str(), value) {
-                    ("$ref", Value::String(reference)) => {
-                        if let Some(name) = reference.strip_prefix("#/$defs/") {
-                            *reference = format!("{to}{name}");
+/// Where definitions are in another document.
+struct MovedDefinitions<'m> {
+    place: &'m str,
+    /// Of those that have another name there.
+    names: HashMap<String, String>,
+}
+
+impl MovedDefinitions<'_> {
+    fn name(&self, name: String) -> String {
+        self.names.get(&name).cloned().unwrap_or(name)
+    }
+
+    /// Changes the references of a schema.
+    fn follow(&self, schema: &mut Value) {
+        if let Some(name) = referred_name(schema) {
+            schema["$ref"] = json!(format!("{}{}", self.place, self.name(name)));
+        }
+        match schema {
+            Value::Object(members) => {
+                for (word, value) in members {
+                    match (word.as_str(), value) {
+                        // These are values, and no schemas.
+                        ("const" | "enum" | "default" | "required", _) => {}
+                        // Properties can have any name.
+                        ("properties", Value::Object(properties)) => {
+                            properties.values_mut().for_each(|property| self.follow(property));
                         }
+                        (_, value) => self.follow(value),
                     }
-                    // These are values, and no schemas.
-                    ("const" | "enum" | "default" | "required", _) => {}
-                    // Properties can have any name.
-                    ("properties", Value::Object(properties)) => {
-                        properties.values_mut().for_each(|property| move_references(property, to));
-                    }
-                    (_, value) => move_references(value, to),
                 }
             }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.follow(item)),
+            _ => {}
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, to)),
-        _ => {}
     }
+}
+
+/// The name of the definition that a schema refers to: of `#/$defs/Size%20A`, `Size A`. It is the other direction of how references are
+/// written: a name in a JSON pointer within the fragment of a URI.
+pub(crate) fn referred_name(schema: &Value) -> Option<String> {
+    let written = schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?;
+    let mut bytes = Vec::new();
+    let mut rest = written.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
+            _ => None,
+        };
+        bytes.push(escaped.map_or(*first, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    Some(String::from_utf8_lossy(&bytes).replace("~1", "/").replace("~0", "~"))
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// The version of a document that has no number: it differs where what clients rely on differs.

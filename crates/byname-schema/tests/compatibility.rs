@@ -1,6 +1,6 @@
 //! Two versions of a service: what breaks is shown by a witness, and what is compatible is taken.
 
-use byname_schema::{AcceptedBreaks, Difference, ServiceSchema, differences};
+use byname_schema::{AcceptedBreaks, Difference, SchemaDefinitions, ServiceSchema, differences};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
@@ -98,6 +98,29 @@ fn a_schema_that_is_an_alternative_of_itself_is_compared() {
 }
 
 #[test]
+fn a_type_is_compared_whatever_letters_its_name_has() {
+    #[derive(serde::Deserialize)]
+    struct Größe {
+        _width: u8,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename = "Page<a/b~c> 100%")]
+    struct Page {
+        _items: Vec<Größe>,
+    }
+    let mut written = SchemaDefinitions::at("#/$defs/");
+    let schema = written.add(&byname_schema::describe::<Page>());
+    let mut definitions = written.into_map();
+    let old = service(&schema, &json!(definitions));
+    definitions.get_mut("Größe").unwrap()["properties"]["_width"]["maximum"] = json!(9);
+    let found = differences(&old, &service(&schema, &json!(definitions)));
+    let breaks: Vec<_> = found.iter().filter_map(Difference::breaks_old_clients).collect();
+    assert_eq!(breaks.len(), 1, "{found:?}");
+    assert_eq!(breaks[0].witness, Some(json!({ "a": { "_items": [{ "_width": 255 }] } })));
+    assert_eq!(old.resolved(&schema), &old.definitions["Page<a/b~c> 100%"]);
+}
+
+#[test]
 fn functions_and_arguments_are_compared_in_both_directions() {
     let argument =
         |name: &str, required: bool| json!({ "name": name, "schema": { "type": "string" }, "required": required });
@@ -159,6 +182,15 @@ fn an_accepted_break_names_its_rule_and_its_place() {
     for wrong in ["type-differs f arguments.a", "type-differs f arguments.a: ", "f: why", "a b c d: why"] {
         assert!(AcceptedBreaks::parse(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn files_are_read_as_editors_and_git_leave_them() {
+    let written = service(&json!({ "type": "string" }), &json!({})).to_lock();
+    let edited = format!("\u{feff}{}", written.replace('\n', "\r\n"));
+    assert_eq!(ServiceSchema::from_text(&edited).unwrap().to_lock(), written);
+    let accepted = "\u{feff}# May\r\ntype-differs f arguments.a: it was never used\r\n";
+    assert_eq!(AcceptedBreaks::parse(accepted), AcceptedBreaks::parse("type-differs f arguments.a: it was never used"));
 }
 
 #[test]

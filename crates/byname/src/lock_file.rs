@@ -95,7 +95,8 @@ fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), S
             path.with_extension("accepted").display()
         ));
     }
-    if known != lock {
+    // An editor may have put a byte order mark before it, and git may have changed the ends of its lines.
+    if !known.trim_start_matches('\u{feff}').lines().eq(lock.lines()) {
         return Err(format!(
             "{shown} is out of date, and no client breaks; run `{VARIABLE}=update cargo test`, and commit the file"
         ));
@@ -132,6 +133,9 @@ mod tests {
         let why = checked(&old, &path, false).unwrap_err();
         assert!(why.contains("BYNAME_LOCK=update cargo test"), "{why}");
         checked(&old, &path, true).unwrap();
+        checked(&old, &path, false).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("\u{feff}{}", written.replace('\n', "\r\n"))).unwrap();
         checked(&old, &path, false).unwrap();
         let why = checked(&narrower, &path, false).unwrap_err();
         assert!(

@@ -46,8 +46,10 @@ pub(super) struct Report {
 }
 
 /// When calls were sent.
+///
+/// serde copies the fields of an enum with a tag, and a copied float is lost where serde_json keeps all digits. So it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "loop", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum LoadReport {
     Closed { concurrency: usize },
     Open { calls_per_second: f64, max_in_flight: usize },

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
+use crate::references::referred_name;
+
 /// How deep samples and checks of values go.
 const DEEPEST: usize = 64;
 
@@ -85,11 +87,9 @@ impl<'s> Schemas<'s> {
     pub(super) fn resolved(self, schema: &'s Value) -> &'s Value {
         let mut schema = schema;
         for _ in 0..DEEPEST {
-            let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|of| of.strip_prefix("#/$defs/"))
-            else {
+            let Some(name) = referred_name(schema) else {
                 return schema;
             };
-            let name = name.replace("~1", "/").replace("~0", "~");
             match self.definitions.get(&name) {
                 Some(found) => schema = found,
                 None => return &Value::Bool(true),

@@ -1,0 +1,80 @@
+//! Commands against a service of this process: what they print, and their exit codes.
+
+use std::future::IntoFuture as _;
+use std::process::{Command, Output, Stdio};
+
+use byname::{Server, rpc};
+use futures_util::{Stream, stream};
+
+#[rpc(readonly)]
+async fn unsigned(n: u128) -> u128 {
+    n
+}
+
+#[rpc(readonly)]
+async fn signed(n: i128) -> Vec<i128> {
+    vec![n]
+}
+
+#[rpc(readonly)]
+fn count(to: u64) -> impl Stream<Item = u64> {
+    stream::iter(0..to)
+}
+
+/// The address of a service with these functions.
+async fn serve() -> String {
+    let server = Server::new().method::<unsigned>().method::<signed>().method::<count>();
+    let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
+    let address = bound.local_addr().to_string();
+    tokio::spawn(bound.into_future());
+    address
+}
+
+/// Runs a command to its end.
+async fn run(command: &mut Command) -> Output {
+    let mut command = std::mem::replace(command, Command::new("true"));
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// A command without a configuration file.
+fn byname(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_byname"));
+    command.args(words).env_remove("BYNAME_URL").env("BYNAME_CONFIG", "/nowhere/config.toml").stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn numbers_of_128_bits_go_there_and_back() {
+    let service = serve().await;
+    let (most, least) = (u128::MAX.to_string(), i128::MIN.to_string());
+    for way in [&["--timeout", "30s"][..], &["--http"]] {
+        for (name, number, expected) in [("unsigned", &most, most.clone()), ("signed", &least, format!("[{least}]"))] {
+            let done = run(byname(&["call", &service, name, number]).args(way)).await;
+            assert_eq!((text(&done.stdout), text(&done.stderr)), (format!("{expected}\n"), String::new()), "{way:?}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_an_error() {
+    let service = serve().await;
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for words in [&["call", &service, "count", "3"][..], &["call", &service, "unsigned", "3"], &["list", &service]] {
+        let done = run(byname(words).stdout(full())).await;
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {done:?}");
+    }
+    // Where the error can't be told, the exit code still says it.
+    for (words, expected) in [
+        (&["call", &service, "nothing"][..], 3),
+        (&["call", &service, "unsigned", "3", "--verbose"], 0),
+        (&["call", &service, "unsigned", "text"], 7),
+    ] {
+        let done = run(byname(words).stderr(full())).await;
+        assert_eq!(done.status.code(), Some(expected), "{words:?}");
+    }
+}
