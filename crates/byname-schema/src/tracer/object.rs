@@ -34,7 +34,7 @@ impl Tracer<'_> {
             let missing = match verdict.said {
                 Some(Said::MissingField(field)) => field,
                 _ => {
-                    open = Some(self.stopped.unwrap_or(OpenReason::Refuses));
+                    open = Some(self.refuses());
                     break;
                 }
             };
