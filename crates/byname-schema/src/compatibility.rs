@@ -3,7 +3,7 @@
 mod alternatives;
 mod inclusion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -51,18 +51,19 @@ pub struct Break {
 /// The differences between two versions of a service, in the order of the functions' names. What only people read is not compared:
 /// comments, names of types.
 pub fn differences(old: &ServiceSchema, new: &ServiceSchema) -> Vec<Difference> {
-    let mut found: BTreeMap<Place, [Verdict; 2]> = BTreeMap::new();
+    // Those of one place are told apart by their number in each direction.
+    let mut found: BTreeMap<(Place, usize), [Verdict; 2]> = BTreeMap::new();
     for (at, (client, server)) in [(old, new), (new, old)].into_iter().enumerate() {
         let direction = Direction { client, server, is_old_client: at == 0 };
-        for (key, broken) in direction.breaks() {
-            let verdicts = found.entry(key).or_insert([Verdict::Compatible, Verdict::Compatible]);
-            // One reason is enough.
-            if verdicts[at] == Verdict::Compatible {
-                verdicts[at] = Verdict::Breaks(broken);
-            }
+        let mut counts: HashMap<Place, usize> = HashMap::new();
+        for (place, broken) in direction.breaks() {
+            let count = counts.entry(place.clone()).or_default();
+            let verdicts = found.entry((place, *count)).or_insert([Verdict::Compatible, Verdict::Compatible]);
+            verdicts[at] = Verdict::Breaks(broken);
+            *count += 1;
         }
     }
-    let difference = |((function, place), verdicts): (Place, [Verdict; 2])| {
+    let difference = |(((function, place), _), verdicts): ((Place, usize), [Verdict; 2])| {
         let [old_client, new_client] = verdicts;
         Difference { function, place, old_client, new_client }
     };
@@ -94,10 +95,21 @@ impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}]", self.why, self.rule)?;
         match &self.witness {
-            Some(witness) => write!(f, ", for example {witness}"),
+            Some(witness) => write!(f, ", for example {}", shortened(witness.to_string())),
             None => Ok(()),
         }
     }
+}
+
+/// The most characters of a witness in a text. [`Break::witness`] has all of it.
+const SHOWN: usize = 160;
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Clients of one version that call servers of another one.
@@ -225,7 +237,7 @@ impl<'s> Direction<'s> {
                 continue;
             }
             let why = match sent {
-                Some(_) => format!("the argument `{}` is required, and need not be sent", argument.name),
+                Some(_) => format!("the argument `{}` is required, and a caller may leave it out", argument.name),
                 None => format!("the argument `{}` is required, and is not sent", argument.name),
             };
             let witness = Some(Value::Object(needed(&argument.name)));

@@ -101,6 +101,8 @@ impl SchemaWriter<'_> {
         let schema = self.schema;
         let node = schema.node(id);
         match &node.shape {
+            // Both accept every value. Of the first it is known that the type does.
+            Shape::Any if node.open.is_none() => json!({}),
             Shape::Any => json!(true),
             Shape::Null => json!({ "type": "null" }),
             Shape::Bool => json!({ "type": "boolean" }),
@@ -114,7 +116,7 @@ impl SchemaWriter<'_> {
                 json!({ "type": types, "items": { "type": "integer", "minimum": 0, "maximum": 255 } })
             }
             Shape::Optional(inner) => match self.write(*inner) {
-                Value::Bool(true) => json!(true),
+                any if any == true || any == json!({}) => any,
                 inner => json!({ "anyOf": [inner, { "type": "null" }] }),
             },
             Shape::Sequence(item) => json!({ "type": "array", "items": self.write(*item) }),

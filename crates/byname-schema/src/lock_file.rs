@@ -16,7 +16,7 @@ impl ServiceSchema {
     pub fn to_lock(&self) -> String {
         let mut locked = self.clone();
         locked.functions.sort_by(|a, b| a.name.cmp(&b.name));
-        locked.open = Vec::new();
+        locked.open.sort();
         let mut document = locked.to_json();
         for function in document["functions"].as_array_mut().into_iter().flatten() {
             if let Some(members) = function.as_object_mut() {

@@ -1,4 +1,4 @@
-//! What documents of other formats need: references to another place, a title, a version.
+//! What documents of other formats need: references to another place, schemas that are objects, a title, a version.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
 impl ServiceSchema {
     /// The same service, whose schemas refer to components at this place in place of `#/$defs/`. The definitions have the names that
-    /// components may have.
+    /// components may have. All schemas are objects, because many generators do not read `true` and `false`.
     pub(crate) fn with_components_at(&self, place: &str) -> Self {
         let moved = MovedDefinitions { place, names: self.component_names() };
         let mut service = self.clone();
@@ -62,27 +62,36 @@ impl MovedDefinitions<'_> {
         self.names.get(&name).cloned().unwrap_or(name)
     }
 
-    /// Changes the references of a schema.
+    /// Changes a schema and those in it.
     fn follow(&self, schema: &mut Value) {
         if let Some(name) = referred_name(schema) {
             schema["$ref"] = json!(format!("{}{}", self.place, self.name(name)));
         }
-        match schema {
-            Value::Object(members) => {
-                for (word, value) in members {
-                    match (word.as_str(), value) {
-                        // These are values, and no schemas.
-                        ("const" | "enum" | "default" | "required", _) => {}
-                        // Properties can have any name.
-                        ("properties", Value::Object(properties)) => {
-                            properties.values_mut().for_each(|property| self.follow(property));
-                        }
-                        (_, value) => self.follow(value),
-                    }
+        let members = match schema {
+            Value::Bool(true) => return *schema = json!({}),
+            Value::Bool(false) => return *schema = json!({ "not": {} }),
+            Value::Object(members) => members,
+            _ => return,
+        };
+        if members.get("items") == Some(&Value::Bool(false)) {
+            let first = members.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
+            members.remove("items");
+            members.insert("maxItems".to_owned(), json!(first));
+        }
+        for (word, value) in members {
+            match (word.as_str(), value) {
+                ("properties" | "patternProperties" | "$defs", Value::Object(schemas)) => {
+                    schemas.values_mut().for_each(|schema| self.follow(schema));
                 }
+                ("prefixItems" | "anyOf" | "oneOf" | "allOf", Value::Array(schemas)) => {
+                    schemas.iter_mut().for_each(|schema| self.follow(schema));
+                }
+                // Generators know whether other properties are refused.
+                ("additionalProperties", Value::Bool(_)) => {}
+                ("items" | "additionalProperties" | "propertyNames" | "not", schema) => self.follow(schema),
+                // These are values, and no schemas.
+                _ => {}
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.follow(item)),
-            _ => {}
         }
     }
 }

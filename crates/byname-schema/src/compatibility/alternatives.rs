@@ -11,6 +11,10 @@ use crate::references::referred_name;
 /// How deep samples and checks of values go.
 const DEEPEST: usize = 64;
 
+/// How deep a sample is at most, and how deep it is if something may be left out.
+pub(super) const SAMPLE: usize = 12;
+const DEEP: usize = SAMPLE - 3;
+
 /// The definitions of one document.
 #[derive(Clone, Copy)]
 pub(super) struct Schemas<'s> {
@@ -149,14 +153,15 @@ impl<'s> Schemas<'s> {
 
     /// A small value that the schema accepts. `None` if there is none, or none of a usual depth.
     pub(super) fn sample(self, schema: &'s Value) -> Option<Value> {
-        self.sample_within(schema, 12)
+        self.sample_within(schema, SAMPLE)
     }
 
     fn sample_within(self, schema: &'s Value, room: usize) -> Option<Value> {
         let room = room.checked_sub(1)?;
         let mut alternatives = self.alternatives(schema);
-        // An optional value says more if it is there.
-        alternatives.sort_by_key(|one| matches!(one, Alternative::Null));
+        // An optional value says more if it is there, but a type that contains itself is not followed far.
+        let is_deep = room < DEEP;
+        alternatives.sort_by_key(|one| matches!(one, Alternative::Null) != is_deep);
         alternatives.iter().find_map(|one| self.sample_of(one, room))
     }
 
@@ -173,7 +178,7 @@ impl<'s> Schemas<'s> {
             Alternative::Number => json!(0.5),
             Alternative::Text(text) => json!(text.sample()?),
             Alternative::Array(array) => {
-                let length = array.least.max(usize::from(array.greatest != Some(0)));
+                let length = array.least.max(usize::from(array.greatest != Some(0) && room >= DEEP));
                 let item = |at| self.sample_within(array.item(at)?, room);
                 match (0..length).map(item).collect::<Option<Vec<_>>>() {
                     Some(items) => Value::Array(items),
@@ -208,13 +213,12 @@ impl<'s> Schemas<'s> {
         alternatives.iter().any(|one| match (one, value) {
             (Alternative::Any, _) | (Alternative::Null, Value::Null) | (Alternative::Bool, Value::Bool(_)) => true,
             (Alternative::Number, Value::Number(_)) => true,
-            (Alternative::Integer { least, greatest, without_zero }, Value::Number(number)) => {
-                number.as_i128().is_some_and(|number| {
+            (Alternative::Integer { least, greatest, without_zero }, Value::Number(number)) => whole(number)
+                .is_some_and(|number| {
                     least.is_none_or(|least| least <= number)
                         && greatest.is_none_or(|greatest| number <= greatest)
                         && !(*without_zero && number == 0)
-                })
-            }
+                }),
             (Alternative::Text(kind), Value::String(text)) => kind.accepts(text),
             (Alternative::Array(array), Value::Array(items)) => {
                 array.least <= items.len()
@@ -376,6 +380,13 @@ fn aliases(condition: &Value) -> Option<Aliases<'_>> {
     let names: Vec<_> = parts.iter().filter_map(|part| part.get("required")?.get(0)?.as_str()).collect();
     let is_required = names.len() == parts.len();
     (!names.is_empty()).then_some(Aliases { names, is_required })
+}
+
+/// A whole number, also one that is wider than 64 bits.
+fn whole(number: &serde_json::Number) -> Option<i128> {
+    let is_wide = |float: &f64| float.fract() == 0.0 && (2_f64.powi(63)..2_f64.powi(126)).contains(&float.abs());
+    let float = || number.as_f64().filter(is_wide);
+    number.as_i128().or_else(|| float().map(|float| float as i128))
 }
 
 /// A number as JSON, also one that is wider than 64 bits.

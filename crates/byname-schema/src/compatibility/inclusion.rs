@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value};
+use super::alternatives::{Alternative, Array, Object, Others, SAMPLE, Schemas, Text, number_value};
 
 /// A place in which a reader refuses what a writer sends.
 #[derive(Clone, Debug)]
@@ -47,6 +47,10 @@ impl<'w, 'r> Comparison<'w, 'r> {
             return known.clone().unwrap_or_default();
         }
         self.known.insert(pair, None);
+        // What is sent is not known.
+        if *writer == Value::Bool(true) {
+            return Vec::new();
+        }
         let readers = self.reader.alternatives(reader);
         let mut found = Vec::new();
         for sent in self.writer.alternatives(writer) {
@@ -83,7 +87,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
 
     /// No alternative of the reader is of its kind.
     fn refused(&self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
-        let mut samples: Vec<_> = self.writer.sample_of(sent, 12).into_iter().collect();
+        let mut samples: Vec<_> = self.writer.sample_of(sent, SAMPLE).into_iter().collect();
         match sent {
             Alternative::Any => {
                 samples.extend([json!(null), json!(true), json!(-0.5), json!("any text"), json!([null])])
@@ -92,7 +96,8 @@ impl<'w, 'r> Comparison<'w, 'r> {
             Alternative::Text(Text::Numeral { .. }) => samples.extend((0..100).map(|number| json!(number.to_string()))),
             _ => {}
         }
-        let Some(witness) = samples.into_iter().find(|sample| !self.reader.accept_by_one(readers, sample, 12)) else {
+        let Some(witness) = samples.into_iter().find(|sample| !self.reader.accept_by_one(readers, sample, SAMPLE))
+        else {
             return Vec::new();
         };
         let variant = match sent {
@@ -135,13 +140,13 @@ impl<'w, 'r> Comparison<'w, 'r> {
                 if let Some(lower) = lower
                     && least.is_none_or(|least| least < *lower)
                 {
-                    let sent = least.unwrap_or(lower - 1);
+                    let sent = least.unwrap_or_else(|| beyond(*lower, -1));
                     return one("range-narrower", format!("numbers below {lower} are refused"), number_value(sent));
                 }
                 if let Some(upper) = upper
                     && greatest.is_none_or(|greatest| greatest > *upper)
                 {
-                    let sent = greatest.unwrap_or(upper + 1);
+                    let sent = greatest.unwrap_or_else(|| beyond(*upper, 1));
                     return one("range-narrower", format!("numbers above {upper} are refused"), number_value(sent));
                 }
                 let has_zero = least.is_none_or(|least| least <= 0) && greatest.is_none_or(|greatest| greatest >= 0);
@@ -204,7 +209,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
     }
 
     fn object(&mut self, sent: &Object<'w>, taken: &Object<'r>) -> Vec<Mismatch> {
-        let Some(least) = self.writer.least_object(sent, 12) else {
+        let Some(least) = self.writer.least_object(sent, SAMPLE) else {
             return Vec::new();
         };
         let written = sent.needed();
@@ -328,10 +333,18 @@ fn mismatch(rule: &'static str, why: String, witness: Value) -> Mismatch {
     Mismatch { rule, path: String::new(), why, witness }
 }
 
+/// A number that is beyond this one, in this direction. If it has more than 64 bits, it is one that a float has too, because some
+/// programs keep no other ones.
+fn beyond(bound: i128, direction: i128) -> i128 {
+    let next = bound.saturating_add(direction);
+    let is_usual = i64::try_from(next).is_ok() || u64::try_from(next).is_ok();
+    if is_usual { next } else { direction << 64 }
+}
+
 /// The reader needs a property that the writer may leave out.
 fn required(name: &str, sent: &Object<'_>, least: &Map<String, Value>) -> Mismatch {
     let why = match sent.properties.contains_key(name) {
-        true => format!("`{name}` is required, and need not be sent"),
+        true => format!("`{name}` is required, and may be left out by the sender"),
         false => format!("`{name}` is required, and is not sent"),
     };
     mismatch("property-required", why, Value::Object(least.clone())).below(name)
