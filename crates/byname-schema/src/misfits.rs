@@ -28,7 +28,10 @@ impl TypeSchema {
             }
             (Shape::Bytes { or_string }, value) => own(*or_string && value.is_string()),
             (Shape::Optional(_), Value::Null) => Vec::new(),
-            (Shape::Optional(inner), value) => self.misfits_of(*inner, value),
+            (Shape::Optional(inner), value) => match self.behind_options(*inner) {
+                Some(inner) => self.misfits_of(inner, value),
+                None => vec![id],
+            },
             (Shape::Sequence(item), Value::Array(items)) => {
                 items.iter().flat_map(|value| self.misfits_of(*item, value)).collect()
             }
@@ -48,6 +51,17 @@ impl TypeSchema {
             (Shape::OneOf(alternatives), value) => self.misfits_of_alternatives(id, alternatives, value),
             _ => vec![id],
         }
+    }
+
+    /// `None` if there are only options of themselves.
+    fn behind_options(&self, mut id: NodeId) -> Option<NodeId> {
+        for _ in &self.nodes {
+            match self.node(id).shape {
+                Shape::Optional(inner) => id = inner,
+                _ => return Some(id),
+            }
+        }
+        None
     }
 
     /// Keys are strings, whatever their type.
@@ -137,7 +151,7 @@ fn is_integer(number: &Number, least: i128, greatest: i128, without_zero: bool) 
         // One of more than 64 bits is read as a float.
         None => number.as_f64().is_some_and(|number| {
             number.fract() == 0.0
-                && number.abs() > u64::MAX as f64
+                && number.abs() >= i64::MAX as f64
                 && (least < i64::MIN.into() || greatest > u64::MAX.into())
         }),
     }

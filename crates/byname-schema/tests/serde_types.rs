@@ -720,10 +720,20 @@ fn a_type_that_is_written_by_hand_is_open_where_it_differs() {
         Color(Vec<(u8, Hex)>),
         Levels(Option<BTreeMap<String, Level>>),
     }
+    /// A number as options of options, of which only the innermost is written.
+    #[derive(Deserialize)]
+    struct Natural(Option<Box<Natural>>);
+    impl Serialize for Natural {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_u8(self.0.is_some().into())
+        }
+    }
     assert_eq!(compared_both::<Hex>(&[json!(255)]), [": WritesOther"]);
+    assert_eq!(open_places(&describe_both::<Natural>()), [": WritesOther"]);
     assert_eq!(compared_both::<Level>(&[json!(1)]), [": WritesOther"]);
     let open = compared_both::<Both>(&[json!({ "t": "Color", "c": [[1, 2]] }), json!({ "t": "Levels" })]);
     assert_eq!(open, ["Color[][1]: WritesOther", "Levels.{}: WritesOther"]);
+    assert!(open_places(&describe_both::<(u128, i128)>()).is_empty());
 }
 
 #[test]
