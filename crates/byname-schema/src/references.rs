@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use sha1_smol::Sha1;
 
+use crate::declared::{DECLARED, UNKNOWN};
 use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
 impl ServiceSchema {
@@ -14,19 +15,10 @@ impl ServiceSchema {
     pub(crate) fn with_components_at(&self, place: &str) -> Self {
         let moved = MovedDefinitions { place, names: self.component_names() };
         let mut service = self.clone();
-        for function in &mut service.functions {
-            let arguments =
-                function.arguments.iter_mut().chain(&mut function.takes).map(|argument| &mut argument.schema);
-            for schema in arguments.chain([&mut function.returns_schema]).chain(&mut function.error) {
-                moved.follow(schema);
-            }
-        }
+        service.change_schemas(&mut |schema| moved.change(schema));
         service.definitions = std::mem::take(&mut service.definitions)
             .into_iter()
-            .map(|(name, mut schema)| {
-                moved.follow(&mut schema);
-                (moved.name(name), schema)
-            })
+            .map(|(name, schema)| (moved.name(name), schema))
             .collect();
         service
     }
@@ -62,8 +54,8 @@ impl MovedDefinitions<'_> {
         self.names.get(&name).cloned().unwrap_or(name)
     }
 
-    /// Changes a schema and those in it.
-    fn follow(&self, schema: &mut Value) {
+    /// Changes a schema, but not those in it.
+    fn change(&self, schema: &mut Value) {
         if let Some(name) = referred_name(schema) {
             schema["$ref"] = json!(format!("{}{}", self.place, self.name(name)));
         }
@@ -78,20 +70,9 @@ impl MovedDefinitions<'_> {
             members.remove("items");
             members.insert("maxItems".to_owned(), json!(first));
         }
-        for (word, value) in members {
-            match (word.as_str(), value) {
-                ("properties" | "patternProperties" | "$defs", Value::Object(schemas)) => {
-                    schemas.values_mut().for_each(|schema| self.follow(schema));
-                }
-                ("prefixItems" | "anyOf" | "oneOf" | "allOf", Value::Array(schemas)) => {
-                    schemas.iter_mut().for_each(|schema| self.follow(schema));
-                }
-                // Generators know whether other properties are refused.
-                ("additionalProperties", Value::Bool(_)) => {}
-                ("items" | "additionalProperties" | "propertyNames" | "not", schema) => self.follow(schema),
-                // These are values, and no schemas.
-                _ => {}
-            }
+        members.remove(UNKNOWN);
+        if let Some(Value::Object(declared)) = members.remove(DECLARED) {
+            members.extend(declared);
         }
     }
 }

@@ -16,6 +16,7 @@ use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 
 use crate::TimeBudget;
+use crate::declared::DeclaredWords;
 use crate::probe::{Ask, AskKind, Run, Sample, Written};
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
@@ -52,7 +53,8 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
     };
     tracer.finish_postponed();
     tracer.open_what_differs_when_copied();
-    let mut schema = TypeSchema { nodes: tracer.parts.iter().map(|part| part.node.clone()).collect(), root };
+    let nodes = tracer.parts.iter().map(|part| part.node.clone()).collect();
+    let mut schema = TypeSchema { nodes, root, declared: DeclaredWords::default() };
     if let Some(write) = write {
         tracer.open_what_is_written_otherwise(write, &mut schema);
     }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::declared::DeclaredWords;
+
 /// The schema of a type: a graph, because a type can contain itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeSchema {
     pub(crate) nodes: Vec<Node>,
     pub(crate) root: NodeId,
+    /// What the type declares of itself beside its shape.
+    pub(crate) declared: DeclaredWords,
 }
 
 /// A place in [`TypeSchema`].
@@ -164,7 +168,7 @@ impl TypeSchema {
     /// A type of which nothing is known.
     pub fn unknown() -> Self {
         let node = Node { shape: Shape::Any, open: Some(OpenReason::Unknown), name: None };
-        Self { nodes: vec![node], root: NodeId(0) }
+        Self { nodes: vec![node], root: NodeId(0), declared: DeclaredWords::default() }
     }
 
     /// The type itself.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::alternatives::{Alternative, Array, Object, Others, SAMPLE, Schemas, Text, number_value};
+use crate::declared::is_unknown;
 
 /// A place in which a reader refuses what a writer sends.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
         }
         self.known.insert(pair, None);
         // What is sent is not known.
-        if *writer == Value::Bool(true) {
+        if is_unknown(writer) {
             return Vec::new();
         }
         let readers = self.reader.alternatives(reader);

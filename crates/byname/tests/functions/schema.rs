@@ -443,3 +443,28 @@ async fn a_client_compares_its_stubs_with_the_service() {
     let elsewhere = client.prefix("a").check(byname::stubs![stock::find]).await.unwrap_err();
     assert!(elsewhere.message().contains("no function `a.find`"), "{elsewhere}");
 }
+
+#[cfg(feature = "schemars")]
+#[test]
+fn what_types_declare_by_schemars_stands_in_their_schemas() {
+    /// A parcel.
+    #[derive(Serialize, Deserialize, schemars::JsonSchema)]
+    struct Parcel {
+        /// In grams.
+        #[schemars(range(max = 20_000))]
+        weight: u32,
+    }
+
+    #[rpc]
+    async fn send(parcel: Parcel, #[rpc(default = 1)] tries: u8) -> Result<Vec<Parcel>, OrderError> {
+        Ok((0..tries).map(|_| Parcel { weight: parcel.weight }).collect())
+    }
+
+    let schema = Server::new().method::<send>().schema();
+    let parcel = &schema.to_json()["$defs"]["Parcel"];
+    assert_eq!(parcel["description"], "A parcel.");
+    assert_eq!(parcel["properties"]["weight"]["x-declared"], json!({ "maximum": 20_000 }));
+    let openapi = schema.to_openapi(None);
+    assert_eq!(openapi["components"]["schemas"]["Parcel"]["properties"]["weight"]["maximum"], 20_000);
+    assert_eq!(function(&schema.to_json(), "send")["error"]["schema"], json!({ "$ref": "#/$defs/OrderError" }));
+}
