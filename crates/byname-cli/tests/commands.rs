@@ -59,6 +59,34 @@ async fn numbers_of_128_bits_go_there_and_back() {
     }
 }
 
+#[tokio::test]
+async fn a_service_with_a_name_is_called_by_its_address() {
+    let service = serve().await;
+    let folder = std::env::temp_dir().join(format!("byname-commands-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    let shop = format!("[services.shop]\nurl = '{service}'\ntoken_env = 'BYNAME_TEST_TOKEN'\n");
+    std::fs::write(&file, shop).unwrap();
+    let named = |words: &[&str]| {
+        let mut command = byname(words);
+        command.env("BYNAME_CONFIG", &file).env_remove("BYNAME_TOKEN").env("BYNAME_TEST_TOKEN", "");
+        command
+    };
+    let url = format!("http://{service}/rpc");
+    for format in ["openapi", "openrpc"] {
+        let by_name = run(&mut named(&[format, "shop"])).await;
+        let by_variable = run(byname(&[format]).env("BYNAME_URL", &service)).await;
+        for done in [by_name, by_variable] {
+            let document: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+            assert_eq!(document["servers"][0]["url"], url, "{format}");
+        }
+    }
+    let done = run(named(&["call", "shop", "unsigned", "1"]).env_remove("BYNAME_TEST_TOKEN")).await;
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("BYNAME_TEST_TOKEN, which is not set"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {
