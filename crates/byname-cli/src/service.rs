@@ -160,11 +160,6 @@ impl Service {
         })
     }
 
-    /// The schema, if the service tells it to this caller.
-    pub(crate) async fn known_schema(&self) -> Result<Option<ServiceSchema>, CommandError> {
-        known_schema(&self.client(&ServiceOptions::default())?).await
-    }
-
     pub(crate) fn headers(&self) -> &[(String, String)] {
         &self.headers
     }

@@ -23,7 +23,10 @@ fn count(to: u64) -> impl Stream<Item = u64> {
 
 /// The address of a service with these functions.
 async fn serve() -> String {
-    let server = Server::new().method::<unsigned>().method::<signed>().method::<count>();
+    serve_these(Server::new().method::<unsigned>().method::<signed>().method::<count>()).await
+}
+
+async fn serve_these(server: Server) -> String {
     let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
     let address = bound.local_addr().to_string();
     tokio::spawn(bound.into_future());
@@ -105,4 +108,35 @@ async fn a_full_disk_is_an_error() {
         let done = run(byname(words).stderr(full())).await;
         assert_eq!(done.status.code(), Some(expected), "{words:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_load_that_is_told_to_end_reports_what_was_measured() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new().function("tell", move || {
+        let _ = arrived.send(());
+        async { 7 }
+    });
+    let service = serve_these(server).await;
+    let mut load = byname(&["bench", &service, "tell", "--yes", "--duration", "1h", "--warm-up", "0s", "--json", "-"]);
+    let running = load.stdout(Stdio::piped()).spawn().unwrap();
+    // A call has come, so the signal is awaited.
+    arrivals.recv().await.unwrap();
+    let told = run(Command::new("kill").args(["-TERM", &running.id().to_string()])).await;
+    assert!(told.status.success(), "{told:?}");
+    let done = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap()).await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((done.status.code(), &report["is_interrupted"]), (Some(0), &true.into()), "{report:#}");
+    assert!(report["calls"].as_u64() > Some(0), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_load_asks_for_the_schema_within_its_time_out() {
+    // It accepts, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = silent.local_addr().unwrap().to_string();
+    let done = run(&mut byname(&["bench", &service, "f", "--timeout", "100ms"])).await;
+    assert_eq!(done.status.code(), Some(6), "{done:?}");
+    assert!(text(&done.stderr).contains("within 100ms"), "{done:?}");
 }
