@@ -448,4 +448,42 @@ mod tests {
             assert_eq!(report.latency.unwrap().count, 10);
         }
     }
+
+    #[tokio::test]
+    async fn calls_that_fail_at_once_do_not_keep_others_from_their_answers() {
+        let (arrived, mut arrivals) = unbounded_channel();
+        let server = Server::new().function("tell", move || {
+            let _ = arrived.send(());
+            async { 7 }
+        });
+        let made = AtomicU64::new(0);
+        let target = BenchTarget {
+            // Each second client has no server.
+            connect: Box::new(move |builder| match made.fetch_add(1, Ordering::Relaxed) % 2 {
+                0 => builder.build(),
+                _ => Client::builder("unix:/nowhere/byname.sock").build(),
+            }),
+            ..target_at(server, "tell", Args::new()).await
+        };
+        let options = BenchOptions {
+            concurrency: Some(2),
+            connections: Some(2),
+            threads: Some(1),
+            // So that it ends also if no call is answered.
+            calls: Some(100_000),
+            ..BenchOptions::default()
+        };
+        let mut seen = 0;
+        let interrupt = async || {
+            while seen < 11 && arrivals.recv().await.is_some() {
+                seen += 1;
+                if seen == 11 {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let report = send(Plan::new(&options, 2).unwrap(), target, interrupt).await.unwrap();
+        assert!(report.answered >= 10, "{report:?}");
+    }
 }

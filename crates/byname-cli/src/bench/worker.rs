@@ -185,6 +185,10 @@ impl Worker {
                     let result = worker.call(client).await;
                     worker.record(sent, sent, false, &result);
                     worker.in_flight.set(worker.in_flight.get() - 1);
+                    if result.is_err() {
+                        // A call that fails at once has not waited, so the others have had no turn.
+                        yield_now().await;
+                    }
                 }
             })
         });
