@@ -1,6 +1,7 @@
 //! Commands against a service of this process: what they print, and their exit codes.
 
 use std::future::IntoFuture as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use byname::{Server, rpc};
@@ -87,6 +88,36 @@ async fn a_service_with_a_name_is_called_by_its_address() {
     let done = run(named(&["call", "shop", "unsigned", "1"]).env_remove("BYNAME_TEST_TOKEN")).await;
     assert_eq!(done.status.code(), Some(2));
     assert!(text(&done.stderr).contains("BYNAME_TEST_TOKEN, which is not set"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_file_is_compared_with_its_revision_from_any_folder() {
+    let folder = std::env::temp_dir().join(format!("byname-revisions-{}", std::process::id()));
+    let shop = folder.join("services/shop");
+    std::fs::create_dir_all(&shop).unwrap();
+    let lock = shop.join("byname.lock");
+    let lock = lock.to_str().unwrap();
+    let service = serve().await;
+    let written = run(&mut byname(&["lock", &service, "--output", lock])).await;
+    assert!(written.status.success(), "{written:?}");
+    for words in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message", "The contract"]] {
+        let who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+        let done = run(Command::new("git").current_dir(&folder).args(who).args(words)).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let from = async |at: &Path, file: &str, against: &str| {
+        run(byname(&["check", file, "--against", against]).current_dir(at)).await
+    };
+    for (at, file) in [(&shop, "byname.lock"), (&folder, "services/shop/byname.lock"), (&std::env::temp_dir(), lock)] {
+        let done = from(at, file, "git:HEAD").await;
+        assert!(done.status.success(), "{file} in {at:?}: {done:?}");
+    }
+    let done = from(&folder, lock, "git:HEAD:services/shop/byname.lock").await;
+    assert!(done.status.success(), "{done:?}");
+    // git would write a file.
+    let done = from(&shop, "byname.lock", "git:--output=a:b").await;
+    assert_eq!((done.status.code(), shop.join("a:b").exists()), (Some(2), false), "{done:?}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
