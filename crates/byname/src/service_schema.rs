@@ -16,8 +16,8 @@ use crate::method::{FunctionTypes, Method, Param};
 pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
     let describe = move || {
         let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
-        let budget = TimeBudget::default();
-        let types: Vec<_> = methods.iter().map(|method| method.types(&budget)).collect();
+        // Each has a time of its own, so that what is known of a function depends neither on the others nor on a slow machine.
+        let types: Vec<_> = methods.iter().map(|method| method.types(&TimeBudget::default())).collect();
         let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
         let mut schema = ServiceSchema::default();
         let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));

@@ -1,5 +1,7 @@
 //! What a server says of its functions: `Server::schema`, `GET /rpc/!schema`.
 
+use std::time::{Duration, Instant};
+
 use byname::{Client, Code, Server, ServiceSchema, Streaming, Transport, rpc};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
@@ -320,6 +322,30 @@ async fn hidden_functions_are_not_told_of_and_deprecated_ones_say_so() {
     assert_eq!(client.call::<u32>("restock", (7,)).await.unwrap(), 7, "it can be called");
     let unknown = client.call::<u32>("restok", (7,)).await.unwrap_err().to_string();
     assert!(!unknown.contains("restock"), "{unknown}");
+}
+
+/// Its code takes more time than there is for a function.
+#[derive(Serialize)]
+struct Slow;
+
+impl<'de> Deserialize<'de> for Slow {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        String::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[test]
+fn a_type_that_takes_long_hides_no_other() {
+    let server =
+        Server::new().function(("slow", ["a"]), |_: Slow| async {}).function(("fast", ["a"]), |a: u8| async move { a });
+    let schema = server.schema();
+    let open: Vec<_> = schema.open().iter().filter(|place| place.contains("arguments")).collect();
+    assert!(matches!(open.as_slice(), [place] if place.starts_with("slow: arguments.a ")), "{open:?}");
+    assert_eq!(schema.function("fast").unwrap().arguments[0].schema["maximum"], 255);
 }
 
 #[tokio::test]
