@@ -198,6 +198,56 @@ fn nothing_is_claimed_of_what_is_sent_if_that_is_not_known() {
     assert_eq!(broken_texts(&number, &open, &json!({})), [""; 0]);
 }
 
+/// Types that contain the next one in these fields, down to a number of this size.
+fn nested(levels: usize, fields: &[&str], greatest: u32) -> Value {
+    let object = |level: usize| {
+        let properties: serde_json::Map<_, _> = fields
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({ "$ref": format!("#/$defs/L{}", level + 1) })))
+            .collect();
+        json!({ "type": "object", "properties": properties, "required": fields })
+    };
+    let mut definitions: serde_json::Map<_, _> =
+        (0..levels).map(|level| (format!("L{level}"), object(level))).collect();
+    definitions.insert(format!("L{levels}"), json!({ "type": "integer", "minimum": 0, "maximum": greatest }));
+    definitions.into()
+}
+
+#[test]
+fn a_break_deep_inside_is_found_with_its_witness_and_one_in_many_places_without() {
+    let service = |definitions: &Value| service(&json!({ "$ref": "#/$defs/L0" }), definitions);
+    let breaks = |levels, fields: &[&str]| {
+        let (old, new) = (service(&nested(levels, fields, 255)), service(&nested(levels, fields, 9)));
+        differences(&old, &new).iter().filter_map(Difference::breaks_old_clients).cloned().collect::<Vec<_>>()
+    };
+    let deep = breaks(30, &["a"]);
+    assert!(deep.len() == 1 && deep[0].rule == "range-narrower" && deep[0].witness.is_some(), "{deep:?}");
+    // A value has 3 to the power of 20 numbers.
+    let wide = breaks(20, &["a", "b", "c"]);
+    assert!(!wide.is_empty() && wide.iter().all(|of| of.witness.is_none()), "{}", wide.len());
+    let endless = json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/L0" } }, "required": ["a"] });
+    let none = differences(&service(&json!({ "L0": endless })), &service(&json!({ "L0": { "type": "boolean" } })));
+    assert!(none.iter().all(|of| of.breaks_old_clients().is_none()), "a type without values breaks nothing: {none:?}");
+}
+
+#[test]
+fn an_argument_that_may_no_longer_be_left_out_is_told_before_its_null() {
+    let of = |required: bool, schema: Value| {
+        ServiceSchema::from_json(&json!({ "version": 1, "functions": [{
+            "name": "f", "arguments": [{ "name": "a", "schema": schema, "required": required }], "returns": { "schema": true },
+        }] }))
+        .unwrap()
+    };
+    let number = json!({ "type": "integer" });
+    let found = differences(&of(false, json!({ "anyOf": [number, { "type": "null" }] })), &of(true, number.clone()));
+    let breaks: Vec<_> = found
+        .iter()
+        .filter_map(Difference::breaks_old_clients)
+        .map(|of| (of.rule, of.witness.clone().unwrap()))
+        .collect();
+    assert_eq!(breaks, [("argument-required", json!({})), ("null-refused", json!({ "a": null }))]);
+}
+
 #[test]
 fn all_breaks_of_one_place_are_found() {
     let (old, new) = (json!({ "enum": ["A", "B", "C"] }), json!({ "enum": ["A"] }));
