@@ -223,7 +223,7 @@ impl<'d> DeclarationReader<'d> {
                         }
                     }
                 }
-                Alternative::OtherString | Alternative::Untagged(_) => {}
+                Alternative::OtherString | Alternative::OtherTag { .. } | Alternative::Untagged(_) => {}
             }
         }
     }

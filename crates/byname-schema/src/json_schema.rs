@@ -215,6 +215,15 @@ impl SchemaWriter<'_> {
                         false => json!({ "type": "string", "not": { "enum": keyed } }),
                     });
                 }
+                Alternative::OtherTag { tag } => {
+                    let known: Vec<_> = alternatives.iter().filter_map(Alternative::tagged).collect();
+                    let mut other = json!({ "type": "string" });
+                    if !known.is_empty() {
+                        other["not"] = json!({ "enum": known });
+                    }
+                    let properties = Map::from_iter([(tag.clone(), other)]);
+                    others.push(json!({ "type": "object", "properties": properties, "required": [tag] }));
+                }
                 Alternative::Keyed(name, content) => {
                     let content = self.write(*content);
                     let properties = Map::from_iter([(name.clone(), content)]);

@@ -107,6 +107,13 @@ impl TypeSchema {
     fn misfits_of_alternatives(&self, id: NodeId, alternatives: &[Alternative], value: &Value) -> Vec<NodeId> {
         let mut nearest: Option<Vec<NodeId>> = None;
         for alternative in alternatives {
+            if let Alternative::OtherTag { tag } = alternative {
+                let is_other = |name: &str| !alternatives.iter().any(|one| one.tagged() == Some(name));
+                if value.get(tag).and_then(Value::as_str).is_some_and(is_other) {
+                    return Vec::new();
+                }
+                continue;
+            }
             match self.misfits_of_alternative(id, alternative, value) {
                 Some(misfits) if misfits.is_empty() => return misfits,
                 // If it is like several of them, it is not known which one it should be.
@@ -122,6 +129,7 @@ impl TypeSchema {
         let has_tag = |tag: &str, variant: &str| value.get(tag).is_some_and(|name| name == variant);
         match (alternative, value) {
             (Alternative::Unit(name), value) => (value == name).then(Vec::new),
+            (Alternative::OtherTag { .. }, _) => None,
             (Alternative::OtherString, value) => value.is_string().then(Vec::new),
             (Alternative::Keyed(name, content), Value::Object(entries)) if entries.len() == 1 => {
                 entries.get(name).map(|value| self.misfits_of(*content, value))

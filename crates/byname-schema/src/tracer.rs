@@ -9,6 +9,7 @@ mod buffered;
 mod internal;
 mod leaf;
 mod object;
+mod unnamed_variants;
 mod untagged;
 mod written;
 
@@ -43,6 +44,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
         known: HashMap::new(),
         unnamed: Vec::new(),
         postponed: Vec::new(),
+        unnamed_variants: Vec::new(),
         runs: 0,
         depth: 0,
         stopped: None,
@@ -52,6 +54,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
         Err(Blocked) => tracer.open(OpenReason::Recursive),
     };
     tracer.finish_postponed();
+    tracer.name_variants(root, write);
     tracer.open_what_differs_when_copied();
     let nodes = tracer.parts.iter().map(|part| part.node.clone()).collect();
     let mut schema = TypeSchema { nodes, root, declared: DeclaredWords::default() };
@@ -75,6 +78,8 @@ struct Tracer<'b> {
     unnamed: Vec<(Identity, NodeId)>,
     /// Parts that contain what had no sample yet.
     postponed: Vec<Postponed>,
+    /// Enums whose variants have no names yet.
+    unnamed_variants: Vec<NodeId>,
     runs: usize,
     depth: usize,
     /// Why no more is run.

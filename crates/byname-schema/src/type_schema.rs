@@ -131,6 +131,11 @@ pub enum Alternative {
     },
     /// Any other string: the variant for unknown ones.
     OtherString,
+    /// An object with this tag, which has the name of no other variant: the variant for unknown ones.
+    OtherTag {
+        /// The name of the property that has the name of the variant.
+        tag: String,
+    },
     /// A value without a name around it.
     Untagged(NodeId),
 }
@@ -234,10 +239,18 @@ impl Shape {
 }
 
 impl Alternative {
+    /// The name of a variant whose tag is among its properties.
+    pub(crate) fn tagged(&self) -> Option<&str> {
+        match self {
+            Self::Internal { variant, .. } => Some(variant),
+            _ => None,
+        }
+    }
+
     /// The part in it, with the step of a path.
     pub(crate) fn child(&self) -> Option<(String, NodeId)> {
         match self {
-            Self::Unit(_) | Self::OtherString | Self::Adjacent { content: None, .. } => None,
+            Self::Unit(_) | Self::OtherString | Self::OtherTag { .. } | Self::Adjacent { content: None, .. } => None,
             Self::Keyed(variant, content) | Self::Internal { variant, object: content, .. } => {
                 Some((variant.clone(), *content))
             }

@@ -53,6 +53,8 @@ pub(super) enum Text<'s> {
     Char,
     /// A guess, from one string that the type has accepted.
     Format(&'s str),
+    /// A text that is none of these words.
+    Except(Vec<&'s str>),
     /// Whole numbers as the keys of a map.
     Numeral {
         signed: bool,
@@ -345,6 +347,19 @@ impl<'s> Object<'s> {
         self.properties.get(name)?.get("const")?.as_str()
     }
 
+    /// Whether it is the variant for unknown ones.
+    pub(super) fn is_other(&self) -> bool {
+        self.properties.values().any(|schema| excepted(schema).is_some())
+    }
+
+    /// Whether it is the variant for unknown ones, and this one is known.
+    pub(super) fn is_other_than(&self, known: &Object<'_>) -> bool {
+        self.properties.iter().any(|(name, schema)| {
+            let words = excepted(schema).unwrap_or_default();
+            known.tag(name).is_some_and(|tag| words.contains(&tag))
+        })
+    }
+
     /// The tags, and the name of the only property of a variant with a content.
     pub(super) fn variant(&self) -> Option<&'s str> {
         let tag = self.properties.keys().find_map(|name| self.tag(name));
@@ -362,6 +377,7 @@ impl Text<'_> {
             Self::Any => "text".to_owned(),
             Self::Words(words) => (*words.first()?).to_owned(),
             Self::Char => "a".to_owned(),
+            Self::Except(words) => other_than(words),
             Self::Numeral { signed: true } => "-1".to_owned(),
             Self::Numeral { signed: false } => "1".to_owned(),
             Self::Format(format) => match *format {
@@ -384,6 +400,7 @@ impl Text<'_> {
             Self::Any => true,
             Self::Words(words) => words.contains(&text),
             Self::Char => text.chars().count() == 1,
+            Self::Except(words) => !words.contains(&text),
             // Only its sample is known to be one.
             Self::Format(_) => self.sample().as_deref() == Some(text),
             Self::Numeral { signed } => {
@@ -411,6 +428,7 @@ fn alternative<'s>(name: &str, schema: &'s Value) -> Alternative<'s> {
             (_, Some("^[0-9]+$")) => Text::Numeral { signed: false },
             (_, Some("^-?[0-9]+$")) => Text::Numeral { signed: true },
             _ if length("maxLength") == Some(1) => Text::Char,
+            _ if let Some(words) = excepted(schema) => Text::Except(words),
             _ => Text::Any,
         }),
         "array" => {
@@ -426,6 +444,20 @@ fn alternative<'s>(name: &str, schema: &'s Value) -> Alternative<'s> {
         "object" => Alternative::Object(object(schema)),
         _ => Alternative::Unknown,
     }
+}
+
+/// The words that a string may not be: those of the variants that are known.
+fn excepted(schema: &Value) -> Option<Vec<&str>> {
+    schema.get("not")?.get("enum")?.as_array()?.iter().map(Value::as_str).collect()
+}
+
+/// A text that is none of these words.
+pub(super) fn other_than(words: &[&str]) -> String {
+    let mut other = "text".to_owned();
+    while words.contains(&other.as_str()) {
+        other.push('x');
+    }
+    other
 }
 
 fn object(schema: &Value) -> Object<'_> {

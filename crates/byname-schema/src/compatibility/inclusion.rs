@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value};
+use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value, other_than};
 
 /// A place in which a reader refuses what a writer sends.
 #[derive(Clone, Debug)]
@@ -63,8 +63,11 @@ impl<'w, 'r> Comparison<'w, 'r> {
             let each = words.iter().map(|word| Alternative::Text(Text::Words(vec![*word])));
             return each.flat_map(|word| self.sent(&word, readers)).collect();
         }
-        if let Alternative::Unknown = sent {
-            return Vec::new();
+        // What is not known is not compared, and the variant for unknown ones is hardly sent.
+        match sent {
+            Alternative::Unknown => return Vec::new(),
+            Alternative::Object(object) if object.is_other() => return Vec::new(),
+            _ => {}
         }
         let mut nearest: Option<Vec<Mismatch>> = None;
         for taken in readers {
@@ -162,6 +165,9 @@ impl<'w, 'r> Comparison<'w, 'r> {
                     && taken.variant().is_some()
                     && sent.variant() != taken.variant()
                 {
+                    return None;
+                }
+                if taken.is_other_than(sent) {
                     return None;
                 }
                 Some(self.object(sent, taken))
@@ -366,27 +372,21 @@ fn text(sent: &Text<'_>, taken: &Text<'_>) -> Option<Vec<Mismatch>> {
     let refused =
         |why: &str, witness: &str| Some(vec![mismatch("text-narrower", why.to_owned(), Some(json!(witness)))]);
     match (sent, taken) {
-        (_, Text::Any) | (Text::Char, Text::Char) => Some(Vec::new()),
+        (_, Text::Any | Text::Except(_)) | (Text::Char, Text::Char) => Some(Vec::new()),
         (Text::Words(words), Text::Words(known)) => words.iter().all(|word| known.contains(word)).then(Vec::new),
         (Text::Numeral { signed }, Text::Numeral { signed: takes_sign }) if !signed || *takes_sign => Some(Vec::new()),
         (Text::Numeral { .. }, Text::Numeral { .. }) => refused("negative numbers are refused", "-1"),
         (Text::Format(sent), Text::Format(taken)) if sent == taken => Some(Vec::new()),
         (Text::Words(words), Text::Char) if words.iter().all(|word| word.chars().count() == 1) => Some(Vec::new()),
         (Text::Char | Text::Numeral { .. }, Text::Words(_)) => None,
-        (Text::Any, Text::Words(known)) => {
-            let mut other = "text".to_owned();
-            while known.contains(&other.as_str()) {
-                other.push('x');
-            }
-            refused("only the names of variants are taken", &other)
-        }
+        (Text::Any, Text::Words(known)) => refused("only the names of variants are taken", &other_than(known)),
         (_, Text::Format(format)) => {
             let witness = sent.sample()?;
             refused(&format!("only a text of the format `{format}` is taken"), &witness)
         }
         (_, Text::Char) => refused("only a single character is taken", &sent.sample()?),
         (_, Text::Numeral { .. }) => refused("only whole numbers are taken as keys", &sent.sample()?),
-        (Text::Format(_), Text::Words(_)) => None,
+        (Text::Format(_) | Text::Except(_), Text::Words(_)) => None,
     }
 }
 
