@@ -8,6 +8,7 @@ mod check;
 mod documents;
 mod exit;
 mod list;
+mod repeated_names;
 mod service;
 mod service_names;
 mod show;
