@@ -67,7 +67,14 @@ impl CallCommand {
                 )
             })?;
             let keyed = function.is_some_and(|function| function.keyed);
-            let call = WrittenCall { url: &service.url, name, arguments: &by_name, headers: service.headers(), keyed };
+            let call = WrittenCall {
+                url: &service.url,
+                name,
+                arguments: &by_name,
+                headers: service.headers(),
+                keyed,
+                has_token: service.has_token(),
+            };
             print_text(&call.text(language))?;
             return Ok(ExitCode::SUCCESS);
         }
