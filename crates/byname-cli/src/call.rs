@@ -10,7 +10,7 @@ use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema,
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments, json};
+use crate::call_arguments::{WrittenArguments, arguments, json_of_distinct_names};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::CommandError;
 use crate::service::{ServiceOptions, known_schema};
@@ -67,7 +67,14 @@ impl CallCommand {
                 )
             })?;
             let keyed = function.is_some_and(|function| function.keyed);
-            let call = WrittenCall { url: &service.url, name, arguments: &by_name, headers: service.headers(), keyed };
+            let call = WrittenCall {
+                url: &service.url,
+                name,
+                arguments: &by_name,
+                headers: service.headers(),
+                keyed,
+                has_token: service.has_token(),
+            };
             print_text(&call.text(language))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -188,7 +195,7 @@ fn standard_input_items() -> Streaming<Value> {
         for (at, line) in io::stdin().lock().lines().enumerate() {
             let item = match line {
                 Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => json(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
+                Ok(line) => json_of_distinct_names(&line).map_err(|why| wrong(at, &why)),
                 Err(why) => Err(wrong(at, &why.to_string())),
             };
             let is_last = item.is_err();

@@ -21,6 +21,8 @@ pub(crate) struct WrittenCall<'c> {
     pub(crate) arguments: &'c Map<String, Value>,
     pub(crate) headers: &'c [(String, String)],
     pub(crate) keyed: bool,
+    /// Whether it is made with a token. The program has a word in its place, because it is a secret.
+    pub(crate) has_token: bool,
 }
 
 impl WrittenCall<'_> {
@@ -41,7 +43,8 @@ impl WrittenCall<'_> {
     fn headers(&self, key: &str) -> Vec<(String, String)> {
         let key = self.keyed.then(|| ("idempotency-key".to_owned(), key.to_owned()));
         let json = ("content-type".to_owned(), "application/json".to_owned());
-        [json].into_iter().chain(key).chain(self.headers.iter().cloned()).collect()
+        let token = self.has_token.then(|| ("authorization".to_owned(), "Bearer TOKEN".to_owned()));
+        [json].into_iter().chain(key).chain(token).chain(self.headers.iter().cloned()).collect()
     }
 
     fn curl(&self) -> String {
@@ -61,8 +64,9 @@ impl WrittenCall<'_> {
         let headers =
             self.headers.iter().map(|(name, value)| format!(".header({name:?}, {value:?})")).collect::<String>();
         let key = if self.keyed { ".idempotency_key(&key)" } else { "" };
+        let token = if self.has_token { ".bearer(&token)" } else { "" };
         format!(
-            "let client = byname::Client::new({:?})?;\nlet arguments = {};\nlet result: serde_json::Value = \
+            "let client = byname::Client::new({:?})?{token};\nlet arguments = {};\nlet result: serde_json::Value = \
              client.call({:?}, arguments){headers}{key}.await?;\n",
             self.url,
             rust_json(&self.body()),
@@ -171,6 +175,7 @@ mod tests {
             arguments: arguments.as_object().unwrap(),
             headers: &[("x-team".to_owned(), "orders".to_owned())],
             keyed: false,
+            has_token: false,
         };
         assert_eq!(
             call.text(CallLanguage::Curl),
@@ -189,6 +194,10 @@ mod tests {
         assert!(call.text(CallLanguage::Rust).contains("serde_json::json!({\n  \"a\": 1,"));
         let wide = WrittenCall { arguments: wide.as_object().unwrap(), ..call }.text(CallLanguage::Typescript);
         assert!(wide.contains(r#"body: "{\"id\":[9007199254740993],\"text\":\"#), "{wide}");
+        let with_token = |language| WrittenCall { has_token: true, ..call }.text(language);
+        assert!(with_token(CallLanguage::Curl).contains("-H 'authorization: Bearer TOKEN'"));
+        assert!(with_token(CallLanguage::Python).contains("headers={\"authorization\":\"Bearer TOKEN\","));
+        assert!(with_token(CallLanguage::Rust).contains("Client::new(\"localhost:8080\")?.bearer(&token);"));
         assert_eq!(endpoint("https://shop.example/api/rpc/"), "https://shop.example/api/rpc");
         assert!(
             WrittenCall { url: "unix:/run/a.sock", ..call }

@@ -160,6 +160,10 @@ impl Service {
         })
     }
 
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     pub(crate) fn headers(&self) -> &[(String, String)] {
         &self.headers
     }
