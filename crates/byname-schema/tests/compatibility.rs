@@ -249,6 +249,44 @@ fn an_argument_that_may_no_longer_be_left_out_is_told_before_its_null() {
 }
 
 #[test]
+fn a_variant_for_unknown_ones_hides_no_change_of_a_known_one() {
+    use serde::{Deserialize, Serialize};
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Wide {
+        A {
+            x: u32,
+        },
+        B,
+        #[serde(other)]
+        Other,
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Narrow {
+        A {
+            x: u16,
+        },
+        #[serde(other)]
+        Other,
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Strict {
+        A { x: u32 },
+    }
+    let wide = byname_schema::describe_both::<Wide>().to_json_schema();
+    let narrow = byname_schema::describe_both::<Narrow>().to_json_schema();
+    let strict = byname_schema::describe_both::<Strict>().to_json_schema();
+    let broken = broken_texts(&wide, &narrow, &json!({}));
+    assert!(broken.len() == 1 && broken[0].contains("above 65535"), "only A, because B is read as unknown: {broken:?}");
+    assert_eq!(broken_texts(&narrow, &wide, &json!({})), [""; 0]);
+    assert_eq!(broken_texts(&strict, &wide, &json!({})), [""; 0]);
+    let broken = broken_texts(&wide, &strict, &json!({}));
+    assert!(broken.len() == 1 && broken[0].contains("the variant `B` is not known"), "{broken:?}");
+}
+
+#[test]
 fn all_breaks_of_one_place_are_found() {
     let (old, new) = (json!({ "enum": ["A", "B", "C"] }), json!({ "enum": ["A"] }));
     let found = broken_texts(&old, &new, &json!({}));

@@ -47,8 +47,11 @@ impl<'w, 'r> Comparison<'w, 'r> {
         self.known.insert(pair, None);
         let readers = self.reader.alternatives(reader);
         let mut found = Vec::new();
-        for sent in self.writer.alternatives(writer) {
-            found.extend(self.sent(&sent, &readers));
+        let writers = self.writer.alternatives(writer);
+        // A struct with one field looks like a variant, but is the only shape.
+        let is_only = writers.len() == 1 && readers.len() == 1;
+        for sent in writers {
+            found.extend(self.sent(&sent, &readers, is_only));
         }
         found.truncate(MOST);
         self.known.insert(pair, Some(found.clone()));
@@ -56,12 +59,12 @@ impl<'w, 'r> Comparison<'w, 'r> {
     }
 
     /// One alternative of the writer, which one of the reader has to accept.
-    fn sent(&mut self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
+    fn sent(&mut self, sent: &Alternative<'w>, readers: &[Alternative<'r>], is_only: bool) -> Vec<Mismatch> {
         if let Alternative::Text(Text::Words(words)) = sent
             && words.len() > 1
         {
             let each = words.iter().map(|word| Alternative::Text(Text::Words(vec![*word])));
-            return each.flat_map(|word| self.sent(&word, readers)).collect();
+            return each.flat_map(|word| self.sent(&word, readers, is_only)).collect();
         }
         // What is not known is not compared, and the variant for unknown ones is hardly sent.
         match sent {
@@ -71,7 +74,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
         }
         let mut nearest: Option<Vec<Mismatch>> = None;
         for taken in readers {
-            let Some(found) = self.included(sent, taken, readers.len() == 1) else {
+            let Some(found) = self.included(sent, taken, is_only) else {
                 continue;
             };
             if found.is_empty() {
@@ -159,7 +162,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
             (Alternative::Text(sent), Alternative::Text(taken)) => text(sent, taken),
             (Alternative::Array(sent), Alternative::Array(taken)) => Some(self.array(sent, taken)),
             (Alternative::Object(sent), Alternative::Object(taken)) => {
-                // Other variants of an enum. A struct with one field looks like a variant, but is the only shape.
+                // Other variants of an enum.
                 if !is_only
                     && sent.variant().is_some()
                     && taken.variant().is_some()
