@@ -15,7 +15,6 @@ mod worker;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +22,8 @@ use std::{fs, thread};
 
 use byname::{Args, CallError, Client, ClientBuilder, Code, Executed, Transport};
 use serde::de::IgnoredAny;
-use tokio::signal::ctrl_c;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::interval;
@@ -132,11 +132,17 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
             Err(why) => return Err(CommandError::failed(format!("stdin can't be read: {why}; give --yes"))),
         },
     }
-    send(plan, target).await.map_err(CommandError::failed)
+    let mut interrupts = Interrupts::new()
+        .map_err(|why| CommandError::failed(format!("the signals that end the load can't be received: {why}")))?;
+    send(plan, target, async || interrupts.next().await).await.map_err(CommandError::failed)
 }
 
-async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
-    try_once(&plan, &target).await?;
+/// `interrupt` comes each time that the user wants an end: first of the load, then of waiting for its answers.
+async fn send(plan: Plan, target: BenchTarget, mut interrupt: impl AsyncFnMut()) -> Result<Report, String> {
+    tokio::select! {
+        tried = try_once(&plan, &target) => tried?,
+        () = interrupt() => return Err("interrupted before load was sent".to_owned()),
+    }
     let target = Arc::new(target);
     let load = Arc::new(SharedLoad::new(Arc::clone(&target), plan));
     let (sender, mut said) = unbounded_channel();
@@ -160,7 +166,7 @@ async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
         let _ = begin.send(epoch);
     }
     let mut collector = Collector::new(load.plan.has_schedule());
-    let ends = collect(&load, epoch, &mut collector, &mut said).await?;
+    let ends = collect(&load, epoch, &mut collector, &mut said, interrupt).await?;
     Ok(Report::new((&target.url, &target.name), &load.plan, &load.window, &collector, ends))
 }
 
@@ -200,19 +206,19 @@ async fn collect(
     epoch: Instant,
     collector: &mut Collector,
     said: &mut UnboundedReceiver<Said>,
+    mut interrupt: impl AsyncFnMut(),
 ) -> Result<WorkerEnds, String> {
     let progress = Progress::new(&load.window, load.plan.call_budget());
     let (mut ends, mut running) = (WorkerEnds::default(), load.plan.workers);
     let mut redraw = interval(TICK * 2);
-    // One future for all rounds: a new one would not learn of a signal that came before it.
-    let mut interrupt = pin!(ctrl_c());
     while running > 0 {
         tokio::select! {
             message = said.recv() => match message {
                 Some(Said::Measured(ticked)) => collector.add(&ticked),
-                Some(Said::Ended { unsent, connections }) => {
+                Some(Said::Ended { unsent, given_up, connections }) => {
                     running -= 1;
                     ends.unsent += unsent;
+                    ends.given_up += given_up;
                     ends.connections.frames += connections.frames;
                     ends.connections.http += connections.http;
                 }
@@ -225,24 +231,53 @@ async fn collect(
                 let tick = elapsed.saturating_sub(load.window.from()).as_nanos() / TICK.as_nanos();
                 progress.show(&load.window, elapsed, collector.live(u64::try_from(tick).unwrap_or(u64::MAX)));
             }
-            interrupted = &mut interrupt => match interrupted {
-                Ok(()) if ends.is_interrupted => {
-                    progress.end();
-                    return Err("interrupted while calls were in flight; there is no report".to_owned());
+            () = interrupt() => {
+                if ends.is_interrupted {
+                    load.give_up();
                 }
-                Ok(()) => {
-                    interrupt.set(ctrl_c());
-                    ends.is_interrupted = true;
-                    load.window.close(epoch.elapsed());
-                }
-                Err(why) => return Err(format!("the signal of Ctrl-C can't be received: {why}")),
-            },
+                ends.is_interrupted = true;
+                load.window.close(epoch.elapsed());
+            }
         }
     }
     progress.end();
     let end = epoch.elapsed().min(load.window.until());
     collector.lasted(end.saturating_sub(load.window.from()));
     Ok(ends)
+}
+
+/// Ctrl-C, and on Unix SIGTERM: `timeout` sends it, and what stops a container.
+struct Interrupts {
+    #[cfg(unix)]
+    signals: [Signal; 2],
+}
+
+impl Interrupts {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        Ok(Self { signals: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 impl BenchTarget {
@@ -298,6 +333,7 @@ fn print(options: &BenchOptions, report: &Report) -> Result<(), CommandError> {
 #[cfg(test)]
 mod tests {
     use std::future::IntoFuture as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use byname::{Error, Server};
 
@@ -308,6 +344,10 @@ mod tests {
         let server = Server::new()
             .function("add", |a: i64, b: i64| async move { a + b })
             .function("fail", || async { Err::<i64, _>(Error::new(Code::NotFound, "there is no account 7")) });
+        target_at(server, name, args).await
+    }
+
+    async fn target_at(server: Server, name: &str, args: Args) -> BenchTarget {
         let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
         let url = bound.local_addr().to_string();
         tokio::spawn(bound.into_future());
@@ -322,7 +362,7 @@ mod tests {
 
     async fn run(options: BenchOptions, name: &str, args: Args) -> Report {
         let options = BenchOptions { calls: Some(200), threads: Some(2), ..options };
-        send(Plan::new(&options, 2).unwrap(), target(name, args).await).await.unwrap()
+        send(Plan::new(&options, 2).unwrap(), target(name, args).await, std::future::pending::<()>).await.unwrap()
     }
 
     #[tokio::test]
@@ -356,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn no_load_is_sent_of_calls_that_cannot_succeed() {
         let plan = Plan::new(&BenchOptions::default(), 2).unwrap();
-        let why = send(plan, target("sub", Args::new()).await).await.unwrap_err();
+        let why = send(plan, target("sub", Args::new()).await, std::future::pending::<()>).await.unwrap_err();
         let expected = "the first call failed, so no load was sent: unimplemented: no function is named `sub` here";
         assert!(why.starts_with(expected), "{why}");
         assert!(!is_hopeless(Code::Unavailable, Executed::Unknown) && !is_hopeless(Code::NotFound, Executed::Yes));
@@ -370,5 +410,80 @@ mod tests {
         };
         let shown = format!("{why:?}");
         assert!(shown.contains("ftp") && shown.contains("code: 2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_second_interrupt_gives_up_what_is_in_flight_and_keeps_what_was_measured() {
+        for rate in [None, Some(1_000.0)] {
+            let (arrived, mut arrivals) = unbounded_channel();
+            let arrivals_before = AtomicU64::new(0);
+            let server = Server::new().function("answer_ten", move || {
+                let _ = arrived.send(());
+                let is_answered = arrivals_before.fetch_add(1, Ordering::Relaxed) < 10;
+                async move { if is_answered { 7 } else { std::future::pending().await } }
+            });
+            let options = BenchOptions {
+                rate,
+                concurrency: rate.is_none().then_some(2),
+                max_in_flight: rate.map(|_| 2),
+                duration: Some(Duration::from_secs(3_600)),
+                warm_up: Some(Duration::ZERO),
+                ..BenchOptions::default()
+            };
+            let (mut seen, mut interrupts) = (0, 0);
+            let interrupt = async || {
+                // The last two are sent when all before them are answered.
+                while seen < 12 && arrivals.recv().await.is_some() {
+                    seen += 1;
+                }
+                interrupts += 1;
+                if interrupts > 2 {
+                    std::future::pending().await
+                }
+            };
+            let target = target_at(server, "answer_ten", Args::new()).await;
+            let report = send(Plan::new(&options, 2).unwrap(), target, interrupt).await.unwrap();
+            assert_eq!((report.calls, report.answered, report.given_up), (10, 10, 2), "{report:?}");
+            assert_eq!((report.is_interrupted, report.is_success()), (true, false), "{report:?}");
+            assert_eq!(report.latency.unwrap().count, 10);
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_fail_at_once_do_not_keep_others_from_their_answers() {
+        let (arrived, mut arrivals) = unbounded_channel();
+        let server = Server::new().function("tell", move || {
+            let _ = arrived.send(());
+            async { 7 }
+        });
+        let made = AtomicU64::new(0);
+        let target = BenchTarget {
+            // Each second client has no server.
+            connect: Box::new(move |builder| match made.fetch_add(1, Ordering::Relaxed) % 2 {
+                0 => builder.build(),
+                _ => Client::builder("unix:/nowhere/byname.sock").build(),
+            }),
+            ..target_at(server, "tell", Args::new()).await
+        };
+        let options = BenchOptions {
+            concurrency: Some(2),
+            connections: Some(2),
+            threads: Some(1),
+            // So that it ends also if no call is answered.
+            calls: Some(100_000),
+            ..BenchOptions::default()
+        };
+        let mut seen = 0;
+        let interrupt = async || {
+            while seen < 11 && arrivals.recv().await.is_some() {
+                seen += 1;
+                if seen == 11 {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let report = send(Plan::new(&options, 2).unwrap(), target, interrupt).await.unwrap();
+        assert!(report.answered >= 10, "{report:?}");
     }
 }

@@ -62,10 +62,10 @@ impl WrittenCall<'_> {
             self.headers.iter().map(|(name, value)| format!(".header({name:?}, {value:?})")).collect::<String>();
         let key = if self.keyed { ".idempotency_key(&key)" } else { "" };
         format!(
-            "let client = byname::Client::new({:?})?;\nlet arguments = serde_json::json!({});\nlet result: serde_json::Value = \
+            "let client = byname::Client::new({:?})?;\nlet arguments = {};\nlet result: serde_json::Value = \
              client.call({:?}, arguments){headers}{key}.await?;\n",
             self.url,
-            json_lines(&self.body()),
+            rust_json(&self.body()),
             self.name
         )
     }
@@ -93,12 +93,41 @@ impl WrittenCall<'_> {
         let headers: Map<_, _> =
             self.headers("KEY").into_iter().map(|(name, value)| (name, Value::String(value))).collect();
         format!(
-            "const answer = await fetch({:?}, {{\n  method: \"POST\",\n  headers: {},\n  body: JSON.stringify({}),\n}});\n\
+            "const answer = await fetch({:?}, {{\n  method: \"POST\",\n  headers: {},\n  body: {},\n}});\n\
              if (!answer.ok) throw new Error(await answer.text());\nconsole.log(await answer.json());\n",
             format!("{url}/{}", self.name),
             json_line(&Value::Object(headers)),
-            json_line(&self.body())
+            typescript_json(&self.body())
         )
+    }
+}
+
+/// An expression for the text of JSON. A number of JavaScript has 53 bits, so a greater one is in a string.
+fn typescript_json(value: &Value) -> String {
+    let text = json_line(value);
+    match has_integer_beyond(1 << 53, value) {
+        true => Value::String(text).to_string(),
+        false => format!("JSON.stringify({text})"),
+    }
+}
+
+/// An expression for a value of serde_json. An integer without a type has 32 bits, so a greater one is in a string.
+fn rust_json(value: &Value) -> String {
+    match has_integer_beyond(i32::MAX.into(), value) {
+        true => format!("serde_json::from_str::<serde_json::Value>({:?})?", json_line(value)),
+        false => format!("serde_json::json!({})", json_lines(value)),
+    }
+}
+
+fn has_integer_beyond(greatest: i64, value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let is_within = |number: i64| (-greatest..=greatest).contains(&number);
+            !number.is_f64() && !number.as_i64().is_some_and(is_within)
+        }
+        Value::Array(items) => items.iter().any(|item| has_integer_beyond(greatest, item)),
+        Value::Object(members) => members.values().any(|member| has_integer_beyond(greatest, member)),
+        _ => false,
     }
 }
 
@@ -153,6 +182,13 @@ mod tests {
         assert!(
             call.text(CallLanguage::Rust).contains("client.call(\"add\", arguments).header(\"x-team\", \"orders\")")
         );
+        assert!(call.text(CallLanguage::Typescript).contains("body: JSON.stringify({\"a\":1,\"text\":\"it's\"}),"));
+        let wide = json!({ "id": [9_007_199_254_740_993_u64], "text": "\u{2028}" });
+        let in_rust = WrittenCall { arguments: wide.as_object().unwrap(), ..call }.text(CallLanguage::Rust);
+        assert!(in_rust.contains(r#"Value>("{\"id\":[9007199254740993],"#), "{in_rust}");
+        assert!(call.text(CallLanguage::Rust).contains("serde_json::json!({\n  \"a\": 1,"));
+        let wide = WrittenCall { arguments: wide.as_object().unwrap(), ..call }.text(CallLanguage::Typescript);
+        assert!(wide.contains(r#"body: "{\"id\":[9007199254740993],\"text\":\"#), "{wide}");
         assert_eq!(endpoint("https://shop.example/api/rpc/"), "https://shop.example/api/rpc");
         assert!(
             WrittenCall { url: "unix:/run/a.sock", ..call }

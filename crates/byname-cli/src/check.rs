@@ -1,6 +1,6 @@
 //! `byname check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{fs, io};
 
@@ -42,9 +42,9 @@ enum CheckFormat {
 
 impl CheckCommand {
     pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
-        let file = if is_file(&self.new) { self.new.clone() } else { "byname.lock".to_owned() };
+        let file = if is_file(&self.new) { self.new.as_str() } else { "byname.lock" };
         let old = match self.against.strip_prefix("git:") {
-            Some(revision) => in_git(revision, &file)?,
+            Some(revision) => in_git(revision, Path::new(file))?,
             None => schema_of(&self.options, Some(self.against.clone())).await?,
         };
         let new = schema_of(&self.options, Some(self.new.clone())).await?;
@@ -57,7 +57,7 @@ impl CheckCommand {
         match self.format {
             CheckFormat::Text => print_text(&report.text())?,
             CheckFormat::Json => print_text(&format!("{}\n", json_lines(&report.json())))?,
-            CheckFormat::Github => print_text(&report.github(&file))?,
+            CheckFormat::Github => print_text(&report.github(file))?,
         }
         Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -77,18 +77,28 @@ impl CheckCommand {
     }
 }
 
-/// The schema in a revision: `main`, or `main:services/shop.lock`.
-fn in_git(revision: &str, file: &str) -> Result<ServiceSchema, CommandError> {
-    let object = match revision.split_once(':') {
-        Some(_) => revision.to_owned(),
-        // Relative to this folder.
-        None => format!("{revision}:./{file}"),
+/// The schema in a revision: `main`, which has another version of the file, or `main:services/shop.lock`.
+fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
+    let mut git = Command::new("git");
+    let object = match (revision.split_once(':'), file.file_name()) {
+        (None, Some(name)) => {
+            // The file may be in another repository than this folder.
+            if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                git.arg("-C").arg(folder);
+            }
+            format!("{revision}:./{}", name.display())
+        }
+        _ => revision.to_owned(),
     };
-    let shown = Command::new("git").args(["show", &object]).output();
+    // A revision that begins with `-` is no option of git.
+    let shown = git.args(["show", "--end-of-options", &object]).output();
     let shown = shown.map_err(|why| CommandError::usage(format!("can't run git: {why}")))?;
     if !shown.status.success() {
         let why = String::from_utf8_lossy(&shown.stderr);
-        return Err(CommandError::usage(format!("git has no {object}: {}", why.trim())));
+        return Err(CommandError::usage(format!(
+            "git has no {object}: {}; fetch the revision, or name the file that it has with git:REVISION:PATH",
+            why.trim()
+        )));
     }
     let text = String::from_utf8_lossy(&shown.stdout);
     ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is not a schema: {why}")))

@@ -54,8 +54,14 @@ impl DocumentCommand {
         self,
         document: impl Fn(&ServiceSchema, Option<&str>) -> Value,
     ) -> Result<ExitCode, CommandError> {
-        let url = self.service.as_deref().filter(|service| !is_file(service)).map(endpoint);
-        let schema = schema_of(&self.options, self.service).await?;
+        let (schema, url) = match self.service.as_deref().filter(|service| is_file(service)) {
+            Some(path) => (schema_in(path)?, None),
+            None => {
+                let service = self.options.connect.service_or_default(self.service)?;
+                let schema = service::schema(&service.client(&self.options)?).await?;
+                (schema, Some(endpoint(&service.url)))
+            }
+        };
         print_text(&format!("{}\n", json_lines(&document(&schema, url.as_deref()))))?;
         Ok(ExitCode::SUCCESS)
     }

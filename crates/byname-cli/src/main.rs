@@ -21,7 +21,7 @@ use clap_complete::Shell;
 
 use crate::bench::{BenchOptions, BenchTarget};
 use crate::exit::CommandError;
-use crate::service::{ConnectOptions, ServiceOptions};
+use crate::service::{ConnectOptions, ServiceOptions, known_schema};
 use crate::terminal_text::print_text;
 
 #[derive(Parser)]
@@ -137,7 +137,8 @@ async fn bench(
     let Some((name, words)) = words.split_first() else {
         return Err(CommandError::usage("the name of the function is missing"));
     };
-    let schema = service.known_schema().await?;
+    let asking = ServiceOptions { timeout: options.timeout, http: options.http, ..ServiceOptions::default() };
+    let schema = known_schema(&service.client(&asking)?).await?;
     let function = schema.as_ref().and_then(|schema| schema.function(name));
     let args = call_arguments::arguments(schema.as_ref().zip(function), words, unnamed)?.into_args();
     let is_readonly = function.map(|function| function.readonly);

@@ -67,7 +67,7 @@ impl ConnectOptions {
             let named = names.services.get(first).cloned();
             return Ok((self.service(named.unwrap_or_else(|| of_url(first)))?, words));
         }
-        let of_function = first.as_deref().and_then(|name| names.of_function(name)).cloned();
+        let of_function = first.as_deref().map(|name| names.of_function(name)).transpose()?.flatten().cloned();
         let of_variable = || env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()).map(|url| of_url(&url));
         let of_default =
             || names.default.as_ref().map(|name| names.services.get(name).cloned().unwrap_or_else(|| of_url(name)));
@@ -102,8 +102,17 @@ impl ConnectOptions {
             };
             headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
-        let from_variable = named.token_env.as_ref().and_then(|name| env::var(name).ok());
-        let token = self.token.clone().or(from_variable).filter(|token| !token.is_empty());
+        let token = match (&self.token, &named.token_env) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(variable)) => Some(env::var(variable).map_err(|_| {
+                CommandError::usage(format!(
+                    "by the configuration file the token of this service is in {variable}, which is not set; set it, or leave it empty to \
+                     send no token"
+                ))
+            })?),
+            (None, None) => None,
+        };
+        let token = token.filter(|token| !token.is_empty());
         let (ca, identity) = (self.ca.clone().or(named.ca), self.cert.as_ref().zip(self.key.as_ref()));
         let mut tls = None;
         if ca.is_some() || identity.is_some() {
@@ -149,11 +158,6 @@ impl Service {
             Some(timeout) => client.timeout(timeout),
             None => client,
         })
-    }
-
-    /// The schema, if the service tells it to this caller.
-    pub(crate) async fn known_schema(&self) -> Result<Option<ServiceSchema>, CommandError> {
-        known_schema(&self.client(&ServiceOptions::default())?).await
     }
 
     pub(crate) fn headers(&self) -> &[(String, String)] {

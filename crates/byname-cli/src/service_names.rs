@@ -53,13 +53,33 @@ impl ServiceNames {
         toml::from_str(text).map_err(|why| why.to_string())
     }
 
-    /// The service that has a function of this name.
-    pub(crate) fn of_function(&self, name: &str) -> Option<&NamedService> {
-        let has = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => pattern == name,
+    /// The service that has a function of this name: the one that names it whole, or by the longest beginning.
+    ///
+    /// # Errors
+    ///
+    /// Two services name it alike.
+    pub(crate) fn of_function(&self, name: &str) -> Result<Option<&NamedService>, CommandError> {
+        let fit = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start).then_some(start.len()),
+            None => (pattern == name).then_some(usize::MAX),
         };
-        self.services.values().find(|service| service.functions.iter().any(has))
+        let mut best: (usize, Vec<(&String, &NamedService)>) = (0, Vec::new());
+        for (of, service) in &self.services {
+            let Some(fit) = service.functions.iter().filter_map(fit).max() else { continue };
+            if fit > best.0 {
+                best = (fit, Vec::new());
+            }
+            if fit == best.0 {
+                best.1.push((of, service));
+            }
+        }
+        match best.1.as_slice() {
+            [] => Ok(None),
+            [(_, service)] => Ok(Some(service)),
+            [(one, _), (other, _), ..] => Err(CommandError::usage(format!(
+                "the services `{one}` and `{other}` both have `{name}` by the configuration file; name the service first"
+            ))),
+        }
     }
 }
 
@@ -79,8 +99,21 @@ mod tests {
             "[services.shop]\nurl = 'localhost:1'\nfunctions = ['orders.*', 'add']\n[services.other]\nurl = 'localhost:2'",
         );
         let names = names.unwrap();
-        let url = |name| names.of_function(name).map(|service| service.url.as_str());
+        let url = |name| names.of_function(name).unwrap().map(|service| service.url.as_str());
         assert_eq!((url("orders.get"), url("add"), url("adds")), (Some("localhost:1"), Some("localhost:1"), None));
         assert!(ServiceNames::parse("[services.shop]\nurll = 'x'").unwrap_err().contains("urll"));
+    }
+
+    #[test]
+    fn the_service_that_names_a_function_most_closely_has_it() {
+        let names = ServiceNames::parse(
+            "[services.all]\nurl = 'all'\nfunctions = ['*']\n[services.orders]\nurl = 'orders'\nfunctions = ['orders.*', 'users.*']\n\
+             [services.one]\nurl = 'one'\nfunctions = ['orders.get', 'orders.get.*', 'users.*']",
+        );
+        let names = names.unwrap();
+        let url = |name| names.of_function(name).unwrap().unwrap().url.as_str();
+        assert_eq!(["orders.get", "orders.put", "orders.get.all", "add"].map(url), ["one", "orders", "one", "all"]);
+        let both = format!("{:?}", names.of_function("users.get").unwrap_err());
+        assert!(both.contains("`one` and `orders`") || both.contains("`orders` and `one`"), "{both}");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands against a service of this process: what they print, and their exit codes.
 
 use std::future::IntoFuture as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use byname::{Server, rpc};
@@ -23,7 +24,10 @@ fn count(to: u64) -> impl Stream<Item = u64> {
 
 /// The address of a service with these functions.
 async fn serve() -> String {
-    let server = Server::new().method::<unsigned>().method::<signed>().method::<count>();
+    serve_these(Server::new().method::<unsigned>().method::<signed>().method::<count>()).await
+}
+
+async fn serve_these(server: Server) -> String {
     let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
     let address = bound.local_addr().to_string();
     tokio::spawn(bound.into_future());
@@ -59,6 +63,64 @@ async fn numbers_of_128_bits_go_there_and_back() {
     }
 }
 
+#[tokio::test]
+async fn a_service_with_a_name_is_called_by_its_address() {
+    let service = serve().await;
+    let folder = std::env::temp_dir().join(format!("byname-commands-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    let shop = format!("[services.shop]\nurl = '{service}'\ntoken_env = 'BYNAME_TEST_TOKEN'\n");
+    std::fs::write(&file, shop).unwrap();
+    let named = |words: &[&str]| {
+        let mut command = byname(words);
+        command.env("BYNAME_CONFIG", &file).env_remove("BYNAME_TOKEN").env("BYNAME_TEST_TOKEN", "");
+        command
+    };
+    let url = format!("http://{service}/rpc");
+    for format in ["openapi", "openrpc"] {
+        let by_name = run(&mut named(&[format, "shop"])).await;
+        let by_variable = run(byname(&[format]).env("BYNAME_URL", &service)).await;
+        for done in [by_name, by_variable] {
+            let document: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+            assert_eq!(document["servers"][0]["url"], url, "{format}");
+        }
+    }
+    let done = run(named(&["call", "shop", "unsigned", "1"]).env_remove("BYNAME_TEST_TOKEN")).await;
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("BYNAME_TEST_TOKEN, which is not set"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_file_is_compared_with_its_revision_from_any_folder() {
+    let folder = std::env::temp_dir().join(format!("byname-revisions-{}", std::process::id()));
+    let shop = folder.join("services/shop");
+    std::fs::create_dir_all(&shop).unwrap();
+    let lock = shop.join("byname.lock");
+    let lock = lock.to_str().unwrap();
+    let service = serve().await;
+    let written = run(&mut byname(&["lock", &service, "--output", lock])).await;
+    assert!(written.status.success(), "{written:?}");
+    for words in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message", "The contract"]] {
+        let who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+        let done = run(Command::new("git").current_dir(&folder).args(who).args(words)).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let from = async |at: &Path, file: &str, against: &str| {
+        run(byname(&["check", file, "--against", against]).current_dir(at)).await
+    };
+    for (at, file) in [(&shop, "byname.lock"), (&folder, "services/shop/byname.lock"), (&std::env::temp_dir(), lock)] {
+        let done = from(at, file, "git:HEAD").await;
+        assert!(done.status.success(), "{file} in {at:?}: {done:?}");
+    }
+    let done = from(&folder, lock, "git:HEAD:services/shop/byname.lock").await;
+    assert!(done.status.success(), "{done:?}");
+    // git would write a file.
+    let done = from(&shop, "byname.lock", "git:--output=a:b").await;
+    assert_eq!((done.status.code(), shop.join("a:b").exists()), (Some(2), false), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {
@@ -77,4 +139,35 @@ async fn a_full_disk_is_an_error() {
         let done = run(byname(words).stderr(full())).await;
         assert_eq!(done.status.code(), Some(expected), "{words:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_load_that_is_told_to_end_reports_what_was_measured() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new().function("tell", move || {
+        let _ = arrived.send(());
+        async { 7 }
+    });
+    let service = serve_these(server).await;
+    let mut load = byname(&["bench", &service, "tell", "--yes", "--duration", "1h", "--warm-up", "0s", "--json", "-"]);
+    let running = load.stdout(Stdio::piped()).spawn().unwrap();
+    // A call has come, so the signal is awaited.
+    arrivals.recv().await.unwrap();
+    let told = run(Command::new("kill").args(["-TERM", &running.id().to_string()])).await;
+    assert!(told.status.success(), "{told:?}");
+    let done = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap()).await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((done.status.code(), &report["is_interrupted"]), (Some(0), &true.into()), "{report:#}");
+    assert!(report["calls"].as_u64() > Some(0), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_load_asks_for_the_schema_within_its_time_out() {
+    // It accepts, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = silent.local_addr().unwrap().to_string();
+    let done = run(&mut byname(&["bench", &service, "f", "--timeout", "100ms"])).await;
+    assert_eq!(done.status.code(), Some(6), "{done:?}");
+    assert!(text(&done.stderr).contains("within 100ms"), "{done:?}");
 }

@@ -31,7 +31,9 @@ impl ServiceSchema {
     /// The path way of the service as an OpenAPI 3.1 document: a POST for each function, and a GET for each one that is
     /// readonly. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openapi(&self, endpoint: Option<&str>) -> Value {
-        let Self { functions, definitions, .. } = self.with_components_at(SCHEMAS);
+        let mut moved = self.with_components_at(SCHEMAS);
+        moved.each_schema(&put_number_format);
+        let Self { functions, definitions, .. } = moved;
         let path =
             |function: &FunctionSchema| (format!("/{}", function.name), path_item(function, &self.id_of_get(function)));
         let paths: Map<_, _> = functions.iter().map(path).collect();
@@ -59,6 +61,22 @@ impl ServiceSchema {
     fn id_of_get(&self, function: &FunctionSchema) -> String {
         free_name(format!("{}.get", function.name), |id| self.functions.iter().any(|of| of.name == id))
     }
+}
+
+/// Says how wide a number is, in the words of OpenAPI. Generators of clients do not read the bounds, and take an integer for one of 32 bits.
+fn put_number_format(schema: &mut Value) {
+    let within = |least: i64, greatest: u64| {
+        schema["minimum"].as_i64().is_some_and(|bound| bound >= least)
+            && schema["maximum"].as_u64().is_some_and(|bound| bound <= greatest)
+    };
+    let format = match schema["type"].as_str() {
+        Some("number") => "double",
+        Some("integer") if within(i32::MIN.into(), i32::MAX.unsigned_abs().into()) => "int32",
+        Some("integer") if within(i64::MIN, i64::MAX.unsigned_abs()) => "int64",
+        Some("integer") if within(0, u64::MAX) => "uint64",
+        _ => return,
+    };
+    schema["format"] = json!(format);
 }
 
 /// The name, or if it is taken a similar one.

@@ -14,21 +14,24 @@ impl ServiceSchema {
     pub(crate) fn with_components_at(&self, place: &str) -> Self {
         let moved = MovedDefinitions { place, names: self.component_names() };
         let mut service = self.clone();
-        for function in &mut service.functions {
+        service.each_schema(&|schema| moved.follow(schema));
+        service.definitions = std::mem::take(&mut service.definitions)
+            .into_iter()
+            .map(|(name, schema)| (moved.name(name), schema))
+            .collect();
+        service
+    }
+
+    /// Changes each schema of the service, also inside others.
+    pub(crate) fn each_schema(&mut self, change: &impl Fn(&mut Value)) {
+        for function in &mut self.functions {
             let arguments =
                 function.arguments.iter_mut().chain(&mut function.takes).map(|argument| &mut argument.schema);
             for schema in arguments.chain([&mut function.returns_schema]).chain(&mut function.error) {
-                moved.follow(schema);
+                each_schema(schema, change);
             }
         }
-        service.definitions = std::mem::take(&mut service.definitions)
-            .into_iter()
-            .map(|(name, mut schema)| {
-                moved.follow(&mut schema);
-                (moved.name(name), schema)
-            })
-            .collect();
-        service
+        self.definitions.values_mut().for_each(|schema| each_schema(schema, change));
     }
 
     /// The names of definitions that components may not have, with those that they get. OpenAPI and OpenRPC take ASCII letters,
@@ -62,28 +65,33 @@ impl MovedDefinitions<'_> {
         self.names.get(&name).cloned().unwrap_or(name)
     }
 
-    /// Changes the references of a schema.
+    /// Changes the reference, if the schema is one.
     fn follow(&self, schema: &mut Value) {
         if let Some(name) = referred_name(schema) {
             schema["$ref"] = json!(format!("{}{}", self.place, self.name(name)));
         }
-        match schema {
-            Value::Object(members) => {
-                for (word, value) in members {
-                    match (word.as_str(), value) {
-                        // These are values, and no schemas.
-                        ("const" | "enum" | "default" | "required", _) => {}
-                        // Properties can have any name.
-                        ("properties", Value::Object(properties)) => {
-                            properties.values_mut().for_each(|property| self.follow(property));
-                        }
-                        (_, value) => self.follow(value),
+    }
+}
+
+/// Changes a schema, and then those in it.
+fn each_schema(schema: &mut Value, change: &impl Fn(&mut Value)) {
+    change(schema);
+    match schema {
+        Value::Object(members) => {
+            for (word, value) in members {
+                match (word.as_str(), value) {
+                    // These are values, and no schemas.
+                    ("const" | "enum" | "default" | "required", _) => {}
+                    // Properties can have any name.
+                    ("properties", Value::Object(properties)) => {
+                        properties.values_mut().for_each(|property| each_schema(property, change));
                     }
+                    (_, value) => each_schema(value, change),
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.follow(item)),
-            _ => {}
         }
+        Value::Array(items) => items.iter_mut().for_each(|item| each_schema(item, change)),
+        _ => {}
     }
 }
 

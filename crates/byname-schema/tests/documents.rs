@@ -80,3 +80,31 @@ fn each_operation_has_an_id_of_its_own() {
     assert_eq!((operations.len(), ids.len()), (8, 8), "{ids:?}");
     assert!(names.iter().all(|name| ids.contains(name)), "the id of a POST is the name: {ids:?}");
 }
+
+#[test]
+fn a_number_in_openapi_says_how_wide_it_is() {
+    #[derive(Deserialize)]
+    struct Numbers {
+        _byte: u8,
+        _short: i32,
+        _wider: Option<Vec<u32>>,
+        _long: i64,
+        _unsigned: std::num::NonZeroU64,
+        _widest: u128,
+        _float: f64,
+    }
+    let mut written = SchemaDefinitions::at("#/$defs/");
+    let schema = written.add(&byname_schema::describe::<Numbers>());
+    let service = service(&["f"], &schema, &json!(written.into_map()));
+    let document = service.to_openapi(None);
+    let properties = &document["components"]["schemas"]["Numbers"]["properties"];
+    let format = |name: &str| &properties[name]["format"];
+    assert_eq!(["_byte", "_short"].map(format), ["int32"; 2]);
+    assert_eq!([format("_long"), &properties["_wider"]["anyOf"][0]["items"]["format"]], ["int64"; 2]);
+    assert_eq!(
+        (format("_unsigned"), format("_float"), format("_widest")),
+        (&json!("uint64"), &json!("double"), &Value::Null)
+    );
+    let of_openrpc = &service.to_openrpc(None)["components"]["schemas"]["Numbers"]["properties"]["_long"];
+    assert_eq!(of_openrpc["format"], Value::Null, "it is a word of OpenAPI");
+}

@@ -28,6 +28,9 @@ pub(super) struct Report {
     /// The length of the window that was measured.
     pub(super) measured_ns: u64,
     pub(super) is_interrupted: bool,
+    /// The calls that were in flight when the run was interrupted again, and were not waited for.
+    #[serde(default)]
+    pub(super) given_up: u64,
     /// The calls of the window that have ended.
     pub(super) calls: u64,
     pub(super) answered: u64,
@@ -100,6 +103,7 @@ pub(super) struct SliceReport {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WorkerEnds {
     pub(super) unsent: u64,
+    pub(super) given_up: u64,
     pub(super) connections: ConnectionCounts,
     pub(super) is_interrupted: bool,
 }
@@ -140,6 +144,7 @@ impl Report {
             warm_up_ns: nanos(plan.warm_up),
             measured_ns: nanos(measured),
             is_interrupted: ends.is_interrupted,
+            given_up: ends.given_up,
             calls: total.calls,
             answered: total.answered,
             calls_per_second: if measured.is_zero() {
@@ -166,7 +171,8 @@ impl Report {
     /// Whether all calls were sent and answered with a value, and there was one.
     pub(super) fn is_success(&self) -> bool {
         let has_unsent = self.sending.is_some_and(|sending| sending.unsent > 0);
-        self.answered > 0 && self.answered == self.calls && self.warm_up_errors == 0 && !has_unsent
+        let has_failed = self.answered < self.calls || self.warm_up_errors > 0 || self.given_up > 0;
+        self.answered > 0 && !has_failed && !has_unsent
     }
 
     /// As JSON, in lines.
@@ -292,11 +298,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn calls_that_were_not_sent_are_no_success() {
-        let mut report = report(BenchOptions { rate: Some(1_000.0), ..BenchOptions::default() }, |_| 100);
+    fn calls_that_were_not_sent_or_not_waited_for_are_no_success() {
+        let report = report(BenchOptions { rate: Some(1_000.0), ..BenchOptions::default() }, |_| 100);
         assert!(report.is_success());
-        report.sending.as_mut().unwrap().unsent = 1;
-        assert!(!report.is_success());
+        assert!(!Report { given_up: 1, ..report.clone() }.is_success());
+        let unsent = Sending { unsent: 1, ..report.sending.unwrap() };
+        assert!(!Report { sending: Some(unsent), ..report }.is_success());
     }
 
     #[test]

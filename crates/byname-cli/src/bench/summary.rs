@@ -87,6 +87,14 @@ fn counts(out: &mut String, report: &Report) {
     line(out, &format!("  calls           {:>12}", figures::count(report.calls)));
     line(out, &format!("  calls a second  {BOLD}{:>12}{BOLD:#}", figures::rate(report.calls_per_second)));
     line(out, &format!("  errors          {style}{:>12}{style:#}{share}", figures::count(failed)));
+    if report.given_up > 0 {
+        let said = format!(
+            "{} in flight {} given up. The latency is without them, and would be longer.",
+            plural(report.given_up, "call"),
+            if report.given_up == 1 { "was" } else { "were" }
+        );
+        line(out, &format!("  {BAD}{said}{BAD:#}"));
+    }
 }
 
 /// Which calls the percentiles are about, where it is not all of them.
@@ -154,6 +162,9 @@ fn sending(out: &mut String, report: &Report) {
     let (Some(sending), LoadReport::Open { max_in_flight, .. }) = (report.sending, report.load) else {
         return;
     };
+    if sending.delay.is_none() && sending.without_room == 0 && sending.unsent == 0 {
+        return;
+    }
     heading(out, "schedule");
     if let Some(delay) = sending.delay {
         line(

@@ -14,7 +14,7 @@ use byname::{CallError, Client};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -31,6 +31,8 @@ pub(super) struct SharedLoad {
     pub(super) window: Window,
     /// The calls of the window that are still to be sent, if their number is given.
     budget: Option<AtomicU64>,
+    /// Workers wait for their calls no longer.
+    has_given_up: watch::Sender<bool>,
 }
 
 /// What a worker says.
@@ -39,9 +41,12 @@ pub(super) enum Said {
     /// It has its clients, and waits for the start.
     Ready,
     Measured(Box<Ticked>),
-    /// It has ended. This is the number of calls that were due and not sent.
+    /// It has ended.
     Ended {
+        /// The calls that were due and not sent.
         unsent: u64,
+        /// The calls that were in flight, and were not waited for.
+        given_up: u64,
         connections: ConnectionCounts,
     },
     /// It can't send load.
@@ -51,7 +56,17 @@ pub(super) enum Said {
 impl SharedLoad {
     pub(super) fn new(target: Arc<BenchTarget>, plan: Plan) -> Self {
         let budget = plan.call_budget().map(AtomicU64::new);
-        Self { target, window: plan.window(), plan, budget }
+        Self { target, window: plan.window(), plan, budget, has_given_up: watch::Sender::new(false) }
+    }
+
+    /// Workers end without waiting for the calls in flight.
+    pub(super) fn give_up(&self) {
+        self.has_given_up.send_replace(true);
+    }
+
+    async fn given_up(&self) {
+        // The sender lives as long as this.
+        let _ = self.has_given_up.subscribe().wait_for(|has_given_up| *has_given_up).await;
     }
 
     /// Whether another call may be sent that is intended for this time.
@@ -110,23 +125,22 @@ async fn run(
         said: said.clone(),
         in_flight: Cell::new(0),
         sent: Cell::new(0),
+        unsent: Cell::new(0),
         wants_answer: Cell::new(false),
         wake: Arc::new(Notify::new()),
         load,
     });
     let reporting = spawn_local(Rc::clone(&worker).report_each_tick());
-    let unsent = match worker.load.plan.load {
-        Load::Closed { .. } => {
-            worker.closed_loop(number).await;
-            0
-        }
-        Load::Open { rate, .. } => worker.open_loop(number, rate).await?,
-    };
+    tokio::select! {
+        sent = worker.send_load(number) => sent?,
+        () = worker.load.given_up() => {}
+    }
+    let given_up = worker.in_flight.get() as u64;
     reporting.abort();
     let rest = worker.recorder.borrow_mut().take_rest();
     worker.hand_over(rest);
     let connections = worker.connections().await;
-    let _ = said.send(Said::Ended { unsent, connections });
+    let _ = said.send(Said::Ended { unsent: worker.unsent.get(), given_up, connections });
     Ok(())
 }
 
@@ -139,12 +153,24 @@ struct Worker {
     said: UnboundedSender<Said>,
     in_flight: Cell<usize>,
     sent: Cell<usize>,
+    /// The calls that were due and not sent.
+    unsent: Cell<u64>,
     /// The open loop waits for the end of a call.
     wants_answer: Cell<bool>,
     wake: Arc<Notify>,
 }
 
 impl Worker {
+    async fn send_load(self: &Rc<Self>, number: usize) -> Result<(), String> {
+        match self.load.plan.load {
+            Load::Closed { .. } => {
+                self.closed_loop(number).await;
+                Ok(())
+            }
+            Load::Open { rate, .. } => self.open_loop(number, rate).await,
+        }
+    }
+
     async fn closed_loop(self: &Rc<Self>, number: usize) {
         let slots = (0..self.load.plan.in_flight_of(number)).map(|slot| {
             let worker = Rc::clone(self);
@@ -155,8 +181,14 @@ impl Worker {
                     if !worker.load.takes_another(sent) {
                         break;
                     }
+                    worker.in_flight.set(worker.in_flight.get() + 1);
                     let result = worker.call(client).await;
                     worker.record(sent, sent, false, &result);
+                    worker.in_flight.set(worker.in_flight.get() - 1);
+                    if result.is_err() {
+                        // A call that fails at once has not waited, so the others have had no turn.
+                        yield_now().await;
+                    }
                 }
             })
         });
@@ -166,8 +198,7 @@ impl Worker {
         }
     }
 
-    /// Returns how many calls were due and not sent.
-    async fn open_loop(self: &Rc<Self>, number: usize, rate: f64) -> Result<u64, String> {
+    async fn open_loop(self: &Rc<Self>, number: usize, rate: f64) -> Result<(), String> {
         let Self { load, wake, epoch, .. } = &**self;
         let times = SendTimes::new(rate, number, load.plan.workers);
         let mut schedule = Schedule::new(times, load.plan.in_flight_of(number));
@@ -176,7 +207,7 @@ impl Worker {
             .name(format!("bench-pacer-{number}"))
             .spawn(move || pace(&pacer.0.window, times, pacer.2, &pacer.1))
             .map_err(|why| format!("a worker has no thread for its schedule: {why}"))?;
-        let unsent = loop {
+        loop {
             match schedule.step(self.now(), load.window.until(), self.in_flight.get()) {
                 Step::Send { intended, had_no_room } => {
                     self.send(intended, had_no_room);
@@ -187,13 +218,16 @@ impl Worker {
                 }
                 Step::WaitUntil(_) => wake.notified().await,
                 Step::WaitForAnswer => self.answer_or_wake().await,
-                Step::Over { unsent } => break unsent,
+                Step::Over { unsent } => {
+                    self.unsent.set(unsent);
+                    break;
+                }
             }
-        };
+        }
         while self.in_flight.get() > 0 {
             self.answer_or_wake().await;
         }
-        Ok(unsent)
+        Ok(())
     }
 
     fn send(self: &Rc<Self>, intended: Duration, had_no_room: bool) {
