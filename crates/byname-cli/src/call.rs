@@ -66,9 +66,22 @@ impl CallCommand {
                     "the service does not tell the names of its arguments; give them by name: `a=1 b=2`",
                 )
             })?;
-            let keyed = function.is_some_and(|function| function.keyed);
-            let call = WrittenCall { url: &service.url, name, arguments: &by_name, headers: service.headers(), keyed };
-            print_text(&call.text(language))?;
+            // A program must not send a token where this command does not.
+            if let Some(refused) = client.explain(name).await.refused {
+                return Err(refused.into());
+            }
+            let call = WrittenCall {
+                url: &service.url,
+                name,
+                known,
+                arguments: &by_name,
+                headers: service.headers(),
+                key: self.idempotency_key.as_deref(),
+                credentials: service.credentials(),
+                timeout: self.options.timeout,
+                over_http: self.options.http,
+            };
+            print_text(&call.text(language)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let is_keyed = function.is_some_and(|function| function.keyed);

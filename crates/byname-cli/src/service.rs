@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use byname::{Client, ClientBuilder, ClientTls, Code, Error, ServiceSchema, Transport};
 
+use crate::call_as_code::WrittenCredentials;
 use crate::exit::CommandError;
 use crate::service_names::{NamedService, ServiceNames};
 
@@ -51,8 +52,8 @@ pub(crate) struct Service {
     pub(crate) url: String,
     headers: Vec<(String, String)>,
     token: Option<String>,
-    allow_plaintext_token: bool,
     tls: Option<ClientTls>,
+    credentials: WrittenCredentials,
 }
 
 impl ConnectOptions {
@@ -113,11 +114,18 @@ impl ConnectOptions {
             (None, None) => None,
         };
         let token = token.filter(|token| !token.is_empty());
-        let (ca, identity) = (self.ca.clone().or(named.ca), self.cert.as_ref().zip(self.key.as_ref()));
+        let of_file = named.token_env.filter(|_| self.token.is_none());
+        let credentials = WrittenCredentials {
+            token_variable: token.as_ref().map(|_| of_file.unwrap_or_else(|| "BYNAME_TOKEN".to_owned())),
+            allow_plaintext_token: self.allow_plaintext_token,
+            ca: self.ca.clone().or(named.ca),
+            identity: self.cert.clone().zip(self.key.clone()),
+        };
+        let (ca, identity) = (&credentials.ca, &credentials.identity);
         let mut tls = None;
         if ca.is_some() || identity.is_some() {
             let mut made = ClientTls::new();
-            if let Some(ca) = &ca {
+            if let Some(ca) = ca {
                 made = made.roots(ca.as_path())?;
             }
             if let Some((cert, key)) = identity {
@@ -125,7 +133,7 @@ impl ConnectOptions {
             }
             tls = Some(made);
         }
-        Ok(Service { url: named.url, headers, token, allow_plaintext_token: self.allow_plaintext_token, tls })
+        Ok(Service { url: named.url, headers, token, tls, credentials })
     }
 }
 
@@ -142,7 +150,7 @@ impl Service {
         if let Some(token) = &self.token {
             client = client.bearer(token);
         }
-        if self.allow_plaintext_token {
+        if self.credentials.allow_plaintext_token {
             client = client.allow_plaintext_token();
         }
         Ok(client)
@@ -158,6 +166,11 @@ impl Service {
             Some(timeout) => client.timeout(timeout),
             None => client,
         })
+    }
+
+    /// By what a program shows who it is.
+    pub(crate) fn credentials(&self) -> &WrittenCredentials {
+        &self.credentials
     }
 
     pub(crate) fn headers(&self) -> &[(String, String)] {
