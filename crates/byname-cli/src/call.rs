@@ -10,7 +10,7 @@ use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema,
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments, json};
+use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, json};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::CommandError;
 use crate::service::{ServiceOptions, known_schema};
@@ -21,7 +21,7 @@ use crate::terminal_text::{inert, json_line, json_lines, print_text, print_to_re
 pub(crate) struct CallCommand {
     #[command(flatten)]
     options: ServiceOptions,
-    /// All arguments as JSON: an object by name, an array by position, or - for standard input
+    /// All arguments as JSON: an object by name, an array by position, @FILE, or - for standard input
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     json: Option<String>,
     /// Print the call as a program in place of calling
@@ -52,6 +52,14 @@ impl CallCommand {
         let client = service.client(&self.options)?;
         let schema = known_schema(&client).await?;
         let known = schema.as_ref().and_then(|schema| Some((schema, schema.function(name)?)));
+        let reads_input = self.json.as_deref().is_some_and(|json| json == "-" || json == "@-")
+            || words.iter().chain(&self.unnamed).any(|word| is_standard_input(word));
+        if reads_input && let Some(stream) = known.and_then(|(_, function)| function.takes.as_ref()) {
+            return Err(CommandError::usage(format!(
+                "standard input has the items of the stream `{}`, and can't have an argument too; give that as a word or as `@file`",
+                stream.name
+            )));
+        }
         let written = match &self.json {
             Some(_) if !words.is_empty() || !self.unnamed.is_empty() => {
                 return Err(CommandError::usage("the arguments are given by --json and as words; use one of them"));

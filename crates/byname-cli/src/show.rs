@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use byname::{ArgumentSchema, FunctionSchema, ServiceSchema};
 use serde_json::Value;
 
+use crate::call_arguments::takes_bytes;
 use crate::exit::CommandError;
 use crate::list::marks;
 use crate::service::{self, ServiceOptions};
 use crate::terminal_text::{inert, json_line, print_text};
-use crate::type_notation::TypeNotation;
+use crate::type_notation::{TypeNotation, is_bytes};
 
 pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result<ExitCode, CommandError> {
     let (service, words) = options.connect.service_and_words(words)?;
@@ -39,6 +40,9 @@ pub(crate) fn found<'s>(schema: &'s ServiceSchema, name: &str) -> Result<&'s Fun
     })
 }
 
+/// The type of bytes, which have no type in JSON.
+const BYTES: &str = "bytes (base64)";
+
 struct FunctionPage<'s> {
     schema: &'s ServiceSchema,
     function: &'s FunctionSchema,
@@ -64,7 +68,10 @@ impl FunctionPage<'_> {
         if let Some(stream) = &function.takes {
             rows.push((stream.name.clone(), format!("stream of {}", notation.of(&stream.schema))));
         }
-        let returns = notation.of(&function.returns_schema);
+        let returns = match is_bytes(&function.returns) {
+            true => BYTES.to_owned(),
+            false => notation.of(&function.returns_schema),
+        };
         rows.push(("→".to_owned(), if function.streams { format!("stream of {returns}") } else { returns }));
         if let Some(error) = &function.error {
             rows.push(("error".to_owned(), notation.of(error)));
@@ -90,12 +97,19 @@ impl FunctionPage<'_> {
     fn argument(&self, notation: &TypeNotation<'_>, argument: &ArgumentSchema) -> (String, String) {
         let mark = if argument.required { "" } else { "?" };
         let default = argument.default.as_ref().map(|default| format!(" = {}", json_line(default))).unwrap_or_default();
-        (format!("{}{mark}", argument.name), format!("{}{default}", notation.of(&argument.schema)))
+        let ty = match takes_bytes(self.schema, argument) {
+            true => BYTES.to_owned(),
+            false => notation.of(&argument.schema),
+        };
+        (format!("{}{mark}", argument.name), format!("{ty}{default}"))
     }
 
     /// A call with the arguments that it needs.
     fn example(&self) -> String {
         let argument = |argument: &ArgumentSchema| {
+            if takes_bytes(self.schema, argument) {
+                return format!(" {}=@FILE", argument.name);
+            }
             let value = self.schema.example(&argument.schema).unwrap_or_default();
             let text = match &value {
                 Value::String(text) => text.clone(),

@@ -4,8 +4,8 @@ use std::future::IntoFuture as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use byname::{Server, rpc};
-use futures_util::{Stream, stream};
+use byname::{Bytes, Error, Server, Streaming, rpc};
+use futures_util::{Stream, TryStreamExt as _, stream};
 
 #[rpc(readonly)]
 async fn unsigned(n: u128) -> u128 {
@@ -119,6 +119,44 @@ async fn a_lock_file_is_compared_with_its_revision_from_any_folder() {
     let done = from(&shop, "byname.lock", "git:--output=a:b").await;
     assert_eq!((done.status.code(), shop.join("a:b").exists()), (Some(2), false), "{done:?}");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[rpc(readonly)]
+async fn reversed(file: Bytes) -> Bytes {
+    file.iter().rev().copied().collect::<Vec<_>>().into()
+}
+
+#[rpc(readonly)]
+async fn total(factor: u64, items: Streaming<u64>) -> Result<u64, Error> {
+    let items: Vec<u64> = items.try_collect().await?;
+    Ok(items.iter().sum::<u64>() * factor)
+}
+
+#[tokio::test]
+async fn bytes_are_sent_from_a_file() {
+    let service = serve_these(Server::new().method::<reversed>()).await;
+    let file = std::env::temp_dir().join(format!("byname-bytes-{}", std::process::id()));
+    std::fs::write(&file, [0, 159, 146, 150]).unwrap();
+    let argument = format!("@{}", file.display());
+    for word in [argument.clone(), format!("file={argument}"), "AJ+Slg==".to_owned()] {
+        let done = run(&mut byname(&["call", &service, "reversed", &word])).await;
+        assert_eq!((text(&done.stdout), text(&done.stderr)), ("\"lpKfAA==\"\n".to_owned(), String::new()), "{word}");
+    }
+    let shown = text(&run(&mut byname(&["show", &service, "reversed"])).await.stdout);
+    assert!(shown.contains("file  bytes (base64)\n  →     bytes (base64)\n"), "{shown}");
+    assert!(shown.contains("reversed file=@FILE"), "{shown}");
+    let done = run(&mut byname(&["call", &service, "reversed", &format!("--json={argument}")])).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("not UTF-8"), "{done:?}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn standard_input_is_not_both_an_argument_and_a_stream() {
+    let service = serve_these(Server::new().method::<total>()).await;
+    for words in [["total", "@-"], ["total", "--json=-"]] {
+        let done = run(byname(&["call", &service]).args(words)).await;
+        assert!(done.status.code() == Some(2) && text(&done.stderr).contains("`items`"), "{done:?}");
+    }
 }
 
 #[cfg(target_os = "linux")]
