@@ -127,13 +127,13 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
         Permission::Ask(question) => match permission::ask(&question) {
             Ok(true) => {}
             Ok(false) => {
-                return Err(CommandError::failed("no load was sent, because the answer was not yes".to_owned()));
+                return Err(CommandError::usage("no load was sent, because the answer was not yes"));
             }
-            Err(why) => return Err(CommandError::failed(format!("stdin can't be read: {why}; give --yes"))),
+            Err(why) => return Err(CommandError::other(format!("stdin can't be read: {why}; give --yes"))),
         },
     }
     let mut interrupts = Interrupts::new()
-        .map_err(|why| CommandError::failed(format!("the signals that end the load can't be received: {why}")))?;
+        .map_err(|why| CommandError::other(format!("the signals that end the load can't be received: {why}")))?;
     send(plan, target, async || interrupts.next().await).await.map_err(CommandError::failed)
 }
 
@@ -323,7 +323,7 @@ fn print(options: &BenchOptions, report: &Report) -> Result<(), CommandError> {
         if file.as_os_str() == "-" {
             return print_text(&report.to_json());
         }
-        let wrong = |why| CommandError::failed(format!("{} can't be written: {why}", file.display()));
+        let wrong = |why| CommandError::other(format!("{} can't be written: {why}", file.display()));
         fs::write(file, report.to_json()).map_err(wrong)?;
     }
     let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));

@@ -6,18 +6,21 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema, Streaming};
+use byname::{CallError, Client, Error, HeaderMap, Streaming};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, json};
 use crate::call_as_code::{CallLanguage, WrittenCall};
-use crate::exit::CommandError;
+use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ServiceOptions, known_schema};
 use crate::terminal_text::{inert, json_line, json_lines, print_text, print_to_reader, say};
 
 #[derive(clap::Args)]
-#[command(override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]")]
+#[command(
+    override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]",
+    after_long_help = EXIT_CODES
+)]
 pub(crate) struct CallCommand {
     #[command(flatten)]
     options: ServiceOptions,
@@ -30,6 +33,12 @@ pub(crate) struct CallCommand {
     /// The key with which a call runs once [default: a random one, if the function needs one]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Read a stream as the result, where the service does not tell that it is one
+    #[arg(long)]
+    stream: bool,
+    /// Send the lines of standard input as a stream, where the service does not tell that the function takes one
+    #[arg(long)]
+    items: bool,
     /// Show the exchange: the call with its headers, the time, and the headers of the reply
     #[arg(long, short)]
     verbose: bool,
@@ -54,10 +63,11 @@ impl CallCommand {
         let known = schema.as_ref().and_then(|schema| Some((schema, schema.function(name)?)));
         let reads_input = self.json.as_deref().is_some_and(|json| json == "-" || json == "@-")
             || words.iter().chain(&self.unnamed).any(|word| is_standard_input(word));
-        if reads_input && let Some(stream) = known.and_then(|(_, function)| function.takes.as_ref()) {
+        let taken = known.and_then(|(_, function)| function.takes.as_ref());
+        if reads_input && (self.items || taken.is_some()) {
+            let stream = taken.map(|stream| format!(" `{}`", stream.name)).unwrap_or_default();
             return Err(CommandError::usage(format!(
-                "standard input has the items of the stream `{}`, and can't have an argument too; give that as a word or as `@file`",
-                stream.name
+                "standard input has the items of the stream{stream}, and can't have an argument too; give that as a word or as `@file`"
             )));
         }
         let written = match &self.json {
@@ -68,6 +78,8 @@ impl CallCommand {
             None => arguments(known, words, &self.unnamed)?,
         };
         let function = known.map(|(_, function)| function);
+        let takes = self.items || function.is_some_and(|function| function.takes.is_some());
+        let streams = self.stream || function.is_some_and(|function| function.streams);
         if let Some(language) = self.language {
             let by_name = written.by_name(function).ok_or_else(|| {
                 CommandError::usage(
@@ -82,6 +94,8 @@ impl CallCommand {
                 url: &service.url,
                 name,
                 known,
+                takes,
+                streams,
                 arguments: &by_name,
                 headers: service.headers(),
                 key: self.idempotency_key.as_deref(),
@@ -96,7 +110,7 @@ impl CallCommand {
         let key = self.idempotency_key.or_else(|| is_keyed.then(random_key));
         let exchange = Exchange { is_shown: self.verbose };
         exchange.sent(name, &written, service.headers(), key.as_deref());
-        CallToMake { client: &client, name, known, written, key, exchange }.make().await
+        CallToMake { client: &client, name, takes, streams, written, key, exchange }.make().await
     }
 }
 
@@ -104,7 +118,10 @@ impl CallCommand {
 struct CallToMake<'c> {
     client: &'c Client,
     name: &'c str,
-    known: Option<(&'c ServiceSchema, &'c FunctionSchema)>,
+    /// Whether the function takes a stream.
+    takes: bool,
+    /// Whether it returns one.
+    streams: bool,
     written: WrittenArguments,
     key: Option<String>,
     exchange: Exchange,
@@ -113,10 +130,9 @@ struct CallToMake<'c> {
 impl CallToMake<'_> {
     async fn make(self) -> Result<ExitCode, CommandError> {
         let began = Instant::now();
-        let function = self.known.map(|(_, function)| function);
-        let items = function.is_some_and(|function| function.takes.is_some()).then(standard_input_items);
+        let items = self.takes.then(standard_input_items);
         let args = self.written.into_args();
-        if function.is_some_and(|function| function.streams) {
+        if self.streams {
             let mut call = self.client.stream::<Value>(self.name, args);
             if let Some(items) = items {
                 call = call.streaming(items);

@@ -127,7 +127,7 @@ fn doubt(service: &ServiceSchema, function: &FunctionSchema, at: usize, word: &s
     let likeness = |argument: &ArgumentSchema| strsim::jaro_winkler(&argument.name, name);
     let nearest = function.arguments.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let near = nearest.filter(|argument| likeness(argument) > 0.75).map(|argument| {
-        let path = [&[argument.name.clone()], &path[1..]].concat().join(".");
+        let path = [std::slice::from_ref(&argument.name), &path[1..]].concat().join(".");
         format!("did you mean `{path}={text}`?")
     });
     let place = function.arguments.get(at);

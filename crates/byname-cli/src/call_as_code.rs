@@ -32,6 +32,10 @@ pub(crate) struct WrittenCall<'c> {
     pub(crate) name: &'c str,
     /// What the service tells of the function.
     pub(crate) known: Option<(&'c ServiceSchema, &'c FunctionSchema)>,
+    /// Whether it takes a stream.
+    pub(crate) takes: bool,
+    /// Whether it returns a stream.
+    pub(crate) streams: bool,
     pub(crate) arguments: &'c Map<String, Value>,
     pub(crate) headers: &'c [(String, String)],
     /// The key that was given. A call of a keyed function without one has a new key for each run.
@@ -80,16 +84,6 @@ impl<'c> WrittenCall<'c> {
         let is_keyed = self.function().is_some_and(|function| function.keyed);
         self.key.map(WrittenKey::Given).or(is_keyed.then_some(WrittenKey::New))
     }
-
-    /// Whether it takes a stream.
-    fn takes(&self) -> bool {
-        self.function().is_some_and(|function| function.takes.is_some())
-    }
-
-    /// Whether it returns a stream.
-    fn streams(&self) -> bool {
-        self.function().is_some_and(|function| function.streams)
-    }
 }
 
 /// What a program that takes a stream does with its standard input.
@@ -136,10 +130,13 @@ mod tests {
         }
 
         fn call(&self, name: &'static str) -> WrittenCall<'_> {
+            let function = self.service.function(name);
             WrittenCall {
                 url: "localhost:8080",
                 name,
-                known: self.service.function(name).map(|function| (&self.service, function)),
+                known: function.map(|function| (&self.service, function)),
+                takes: function.is_some_and(|function| function.takes.is_some()),
+                streams: function.is_some_and(|function| function.streams),
                 arguments: &self.arguments,
                 headers: &self.headers,
                 key: None,

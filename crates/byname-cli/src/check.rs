@@ -50,7 +50,7 @@ impl CheckCommand {
         let new = schema_of(&self.options, Some(self.new.clone())).await?;
         for (schema, name) in [(&old, &self.against), (&new, &self.new)] {
             if let Some(note) = &schema.note {
-                return Err(CommandError::failed(format!("{name} has no schemas to compare: {note}")));
+                return Err(CommandError::not_told(format!("{name} has no schemas to compare: {note}")));
             }
         }
         let report = CheckReport { accepted: self.accepted()?, differences: differences(&old, &new), both: self.both };

@@ -34,6 +34,11 @@ pub(crate) async fn list(
         text.extend(functions.into_iter().map(shown));
     }
     print_text(&text)?;
+    if schema.functions.is_empty() {
+        say(
+            "note: the service tells this caller of no function; `--token`, `--header`, or `--cert` and `--key` say who you are",
+        );
+    }
     if let Some(note) = &schema.note {
         say(format_args!("note: {}", inert(note)));
     }

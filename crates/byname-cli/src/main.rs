@@ -20,16 +20,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::bench::{BenchOptions, BenchTarget};
-use crate::exit::CommandError;
+use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ConnectOptions, ServiceOptions, known_schema};
 use crate::terminal_text::print_text;
 
+const SERVICES: &str = "A service is a URL (localhost:8080, https://shop.example/rpc, unix:/run/shop.sock, several with commas), or a name in \
+                        the configuration file. Without one, BYNAME_URL says which.";
+
 #[derive(Parser)]
 #[command(name = "byname", version, about = "See, call, load and check byname services")]
-#[command(
-    after_help = "A service is a URL (localhost:8080, https://shop.example/rpc, unix:/run/shop.sock, several with commas), or a name \
-                        in the configuration file. Without one, BYNAME_URL says which."
-)]
+#[command(after_help = SERVICES, after_long_help = format!("{SERVICES}\n\n{EXIT_CODES}"))]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -117,7 +117,7 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Man => {
             let mut page = Vec::new();
             let made = clap_mangen::Man::new(CommandLine::command()).render(&mut page);
-            made.map_err(|why| CommandError::failed(format!("the page can't be made: {why}")))?;
+            made.map_err(|why| CommandError::other(format!("the page can't be made: {why}")))?;
             print_text(&String::from_utf8_lossy(&page))?;
             Ok(ExitCode::SUCCESS)
         }

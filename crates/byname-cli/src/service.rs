@@ -191,7 +191,7 @@ pub(crate) async fn known_schema(client: &Client) -> Result<Option<ServiceSchema
 /// The schema of a service, with the reason if it tells none.
 pub(crate) async fn schema(client: &Client) -> Result<ServiceSchema, CommandError> {
     client.schema().await.map_err(|error| match error.message().starts_with("no function is named") {
-        true => CommandError::failed(
+        true => CommandError::not_told(
             "the service does not tell what it can do; it does so on its own machine, and elsewhere with \
              `Server::listing(true)`",
         ),

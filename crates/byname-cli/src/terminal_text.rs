@@ -18,7 +18,7 @@ pub(crate) fn print_to_reader(text: &str) -> Result<bool, CommandError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(why) => Err(CommandError::failed(format!("standard output can't be written: {why}"))),
+        Err(why) => Err(CommandError::other(format!("standard output can't be written: {why}"))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::IntoFuture as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use byname::{Bytes, Error, Server, Streaming, rpc};
+use byname::{Bytes, Code, Error, Server, Streaming, rpc};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 #[rpc(readonly)]
@@ -159,6 +159,48 @@ async fn standard_input_is_not_both_an_argument_and_a_stream() {
     }
 }
 
+#[rpc(readonly)]
+async fn account(id: u64) -> Result<u64, Error> {
+    let code = if id == 0 { Code::Unavailable } else { Code::NotFound };
+    Err(Error::new(code, format!("there is no account {id}")))
+}
+
+#[tokio::test]
+async fn the_exit_code_says_whether_the_function_ran() {
+    let service = serve_these(Server::new().method::<account>()).await;
+    for (words, expected) in [(["account", "7"], 1), (["account", "0"], 1), (["acount", "7"], 3), (["account", "x"], 7)]
+    {
+        let done = run(byname(&["call", &service]).args(words)).await;
+        assert_eq!(done.status.code(), Some(expected), "{words:?}: {done:?}");
+    }
+    let silent = serve_these(Server::new().method::<account>().listing(false)).await;
+    let written = std::env::temp_dir().join(format!("byname-not-told-{}.lock", std::process::id()));
+    let lock = written.to_str().unwrap();
+    for words in [&["list", &silent][..], &["show", &silent, "account"], &["lock", &silent, "-o", lock]] {
+        let done = run(&mut byname(words)).await;
+        assert_eq!(done.status.code(), Some(4), "{words:?}: {done:?}");
+    }
+    // A caller that may call no function learns of none.
+    let closed = Server::new().method::<account>().allow("account", |_| false);
+    let closed = serve_these(closed).await;
+    let done = run(&mut byname(&["lock", &closed, "-o", lock])).await;
+    assert!(done.status.code() == Some(4) && text(&done.stderr).contains("--token"), "{done:?}");
+    assert!(!written.exists());
+    let done = run(&mut byname(&["lock", &service, "-o", "/nowhere/byname.lock"])).await;
+    assert_eq!(done.status.code(), Some(8), "{done:?}");
+}
+
+#[tokio::test]
+async fn streams_of_a_service_that_does_not_tell_its_schema() {
+    let service = serve_these(Server::new().method::<count>().method::<total>().listing(false)).await;
+    let done = run(&mut byname(&["call", &service, "count", "2"])).await;
+    assert!(text(&done.stderr).contains("`--stream`"), "{done:?}");
+    let done = run(&mut byname(&["call", &service, "count", "2", "--stream"])).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n1\n".to_owned(), String::new()));
+    let done = run(&mut byname(&["call", &service, "total", "2", "--items"])).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n".to_owned(), String::new()));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {
@@ -166,7 +208,7 @@ async fn a_full_disk_is_an_error() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     for words in [&["call", &service, "count", "3"][..], &["call", &service, "unsigned", "3"], &["list", &service]] {
         let done = run(byname(words).stdout(full())).await;
-        assert_eq!(done.status.code(), Some(1), "{words:?}: {done:?}");
+        assert_eq!(done.status.code(), Some(8), "{words:?}: {done:?}");
     }
     // Where the error can't be told, the exit code still says it.
     for (words, expected) in [

@@ -50,33 +50,28 @@ impl<'c> HttpRequest<'c> {
                 address.is_first_of_several,
                 "This is the first of several addresses. byname's client chooses among them.",
             ),
-            (call.takes(), ITEMS_NOTE),
+            (call.takes, ITEMS_NOTE),
             (key == Some(WrittenKey::New), KEY_NOTE),
         ];
         let timeout_ms = call.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
-        let takes = call.takes();
-        let query = match call.known {
-            Some((service, function)) if takes => call
-                .arguments
-                .iter()
-                .filter_map(|(name, value)| {
-                    let argument = function.arguments.iter().find(|argument| argument.name == *name);
-                    let text = query_text(service, argument.map(|argument| &argument.schema), value)?;
-                    Some((name.clone(), text))
-                })
-                .collect(),
-            _ => Vec::new(),
+        let in_query = |(name, value): (&String, &Value)| {
+            let schema = call.known.and_then(|(service, function)| {
+                let argument = function.arguments.iter().find(|argument| argument.name == *name)?;
+                Some((service, &argument.schema))
+            });
+            Some((name.clone(), query_text(schema, value)?))
         };
+        let query = if call.takes { call.arguments.iter().filter_map(in_query).collect() } else { Vec::new() };
         Ok(Self {
             notes: notes.into_iter().filter(|(counts, _)| *counts).map(|(_, note)| note).collect(),
             url: format!("{}/{}", address.endpoint, call.name),
             socket: address.socket,
             query,
             headers: headers(call, key, timeout_ms),
-            body: (!takes).then_some(call.arguments),
-            streams: call.streams(),
+            body: (!call.takes).then_some(call.arguments),
+            streams: call.streams,
             credentials: call.credentials,
-            whole_ms: timeout_ms.filter(|_| !call.streams()),
+            whole_ms: timeout_ms.filter(|_| !call.streams),
             returns: call.function().map_or("", |function| &function.returns),
         })
     }
@@ -107,7 +102,7 @@ impl<'c> HttpRequest<'c> {
 }
 
 fn headers(call: &WrittenCall<'_>, key: Option<WrittenKey<'_>>, timeout_ms: Option<u64>) -> Vec<(String, HeaderText)> {
-    let content_type = if call.takes() { "application/x-ndjson" } else { "application/json" };
+    let content_type = if call.takes { "application/x-ndjson" } else { "application/json" };
     let mut headers = vec![("content-type".to_owned(), HeaderText::Text(content_type.to_owned()))];
     let mut push = |name: &str, text: HeaderText| headers.push((name.to_owned(), text));
     match key {
@@ -131,10 +126,10 @@ fn headers(call: &WrittenCall<'_>, key: Option<WrittenKey<'_>>, timeout_ms: Opti
 }
 
 /// The text of an argument in a query: a string as it is where the argument takes one, and otherwise JSON. `None` if it is left out.
-fn query_text(service: &ServiceSchema, schema: Option<&Value>, value: &Value) -> Option<String> {
+fn query_text(schema: Option<(&ServiceSchema, &Value)>, value: &Value) -> Option<String> {
     let text = Value::String("text".to_owned());
-    let takes_only_text =
-        schema.is_some_and(|schema| service.accepts(schema, &text) && !service.accepts(schema, &Value::from(7)));
+    let takes_only_text = schema
+        .is_some_and(|(service, schema)| service.accepts(schema, &text) && !service.accepts(schema, &Value::from(7)));
     match value {
         // In a query the word `null` would be a text.
         Value::Null if takes_only_text => None,
@@ -234,7 +229,7 @@ mod tests {
             (&optional, json!(null), None),
             (&json!({ "type": "array" }), json!([1, "x"]), Some("[1,\"x\"]")),
         ] {
-            assert_eq!(query_text(&service, Some(schema), &value).as_deref(), expected, "{schema} {value}");
+            assert_eq!(query_text(Some((&service, schema)), &value).as_deref(), expected, "{schema} {value}");
         }
         assert_eq!(percent("ä b&c"), "%C3%A4%20b%26c");
     }

@@ -18,7 +18,7 @@ pub(super) fn program(call: &WrittenCall<'_>) -> String {
         arguments.push_str(&format!("\n        .kwarg({name:?}, {value})"));
     }
     let mut notes = vec![dependencies(call, needs_digits)];
-    if call.takes() {
+    if call.takes {
         notes.push(ITEMS_NOTE.to_owned());
     }
     let mut lines = vec![client(call), format!("let arguments = {arguments};")];
@@ -42,12 +42,12 @@ pub(super) fn program(call: &WrittenCall<'_>) -> String {
         };
         options.push_str(&format!(".header({name:?}, {value})"));
     }
-    if call.takes() {
+    if call.takes {
         lines.push(STANDARD_INPUT.to_owned());
         options.insert_str(0, ".streaming(items)");
     }
     let name = call.name;
-    if call.streams() {
+    if call.streams {
         lines.push(format!(
             "let mut results = client.stream::<serde_json::Value>({name:?}, arguments){options};\n    \
              while let Some(result) = results.next().await {{\n        println!(\"{{}}\", result?);\n    }}"
