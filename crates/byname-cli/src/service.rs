@@ -66,13 +66,16 @@ impl ConnectOptions {
         {
             words.remove(0);
             let named = names.services.get(first).cloned();
-            return Ok((self.service(named.unwrap_or_else(|| of_url(first)))?, words));
+            return Ok((self.service(named.unwrap_or_else(|| NamedService::of_url(first)))?, words));
         }
         let of_function = first.as_deref().map(|name| names.of_function(name)).transpose()?.flatten().cloned();
-        let of_variable = || env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()).map(|url| of_url(&url));
-        let of_default =
-            || names.default.as_ref().map(|name| names.services.get(name).cloned().unwrap_or_else(|| of_url(name)));
-        match of_function.or_else(of_variable).or_else(of_default) {
+        let named = match (of_function, env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()), &names.default) {
+            (Some(named), ..) => Some(named),
+            (None, Some(url), _) => Some(names.named("BYNAME_URL", &url)?),
+            (None, None, Some(name)) => Some(names.named("`default` of the configuration file", name)?),
+            (None, None, None) => None,
+        };
+        match named {
             Some(named) => Ok((self.service(named)?, words)),
             None => {
                 let said = first
@@ -202,8 +205,4 @@ pub(crate) async fn schema(client: &Client) -> Result<ServiceSchema, CommandErro
 /// A host with a port, a scheme, a list. The name of a function has none of these characters.
 pub(crate) fn looks_like_url(word: &str) -> bool {
     word.contains([':', '/', ','])
-}
-
-fn of_url(url: &str) -> NamedService {
-    NamedService { url: url.to_owned(), ..NamedService::default() }
 }

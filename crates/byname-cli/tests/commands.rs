@@ -43,7 +43,7 @@ async fn run(command: &mut Command) -> Output {
 /// A command without a configuration file.
 fn byname(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_byname"));
-    command.args(words).env_remove("BYNAME_URL").env("BYNAME_CONFIG", "/nowhere/config.toml").stdin(Stdio::null());
+    command.args(words).env_remove("BYNAME_URL").env("BYNAME_CONFIG", "/dev/null").stdin(Stdio::null());
     command
 }
 
@@ -88,6 +88,28 @@ async fn a_service_with_a_name_is_called_by_its_address() {
     let done = run(named(&["call", "shop", "unsigned", "1"]).env_remove("BYNAME_TEST_TOKEN")).await;
     assert_eq!(done.status.code(), Some(2));
     assert!(text(&done.stderr).contains("BYNAME_TEST_TOKEN, which is not set"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_configuration_names_must_be_there() {
+    let service = serve().await;
+    let folder = std::env::temp_dir().join(format!("byname-configuration-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    std::fs::write(&file, format!("default = 'shp'\n[services.shop]\nurl = '{service}'\n")).unwrap();
+    let fails = async |command: &mut Command, words: &[&str]| {
+        let done = run(command).await;
+        let said = text(&done.stderr);
+        assert!(done.status.code() == Some(2) && words.iter().all(|word| said.contains(word)), "{done:?}");
+    };
+    let missing = folder.join("nofile");
+    fails(byname(&["list", &service]).env("BYNAME_CONFIG", missing), &["nofile", "BYNAME_CONFIG"]).await;
+    fails(byname(&["list"]).env("BYNAME_CONFIG", &file), &["`default`", "`shp`", "`shop`"]).await;
+    let mut command = byname(&["call", "unsigned", "1"]);
+    fails(command.env("BYNAME_CONFIG", &file).env("BYNAME_URL", "shp"), &["BYNAME_URL", "`shp`", "`shop`"]).await;
+    let done = run(byname(&["call", "unsigned", "1"]).env("BYNAME_CONFIG", &file).env("BYNAME_URL", "shop")).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("1\n".to_owned(), String::new()));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
