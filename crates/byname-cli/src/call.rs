@@ -245,7 +245,7 @@ fn wrong(at: usize, why: &str) -> Error {
 }
 
 /// A key that no other call has.
-fn random_key() -> String {
+pub(crate) fn random_key() -> String {
     let part = || std::hash::RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", part(), part())
 }

@@ -140,11 +140,20 @@ async fn bench(
     let asking = ServiceOptions { timeout: options.timeout, http: options.http, ..ServiceOptions::default() };
     let schema = known_schema(&service.client(&asking)?).await?;
     let function = schema.as_ref().and_then(|schema| schema.function(name));
+    if let Some(function) = function
+        && (function.streams || function.takes.is_some())
+    {
+        let does = if function.takes.is_some() { "takes" } else { "returns" };
+        return Err(CommandError::usage(format!(
+            "`{name}` {does} a stream, and a load is of calls with one answer each; choose a function without streams"
+        )));
+    }
     let args = call_arguments::arguments(schema.as_ref().zip(function), words, unnamed)?.into_args();
     let is_readonly = function.map(|function| function.readonly);
+    let is_keyed = options.keyed || function.is_some_and(|function| function.keyed);
     let (name, url) = (name.clone(), service.url.clone());
     let connect = Box::new(move |builder| service.connected(builder));
-    bench::run(&options, BenchTarget { url, name, args, is_readonly, connect }).await
+    bench::run(&options, BenchTarget { url, name, args, is_readonly, is_keyed, connect }).await
 }
 
 #[cfg(test)]

@@ -184,7 +184,15 @@ async fn standard_input_is_not_both_an_argument_and_a_stream() {
 #[rpc(readonly)]
 async fn account(id: u64) -> Result<u64, Error> {
     let code = if id == 0 { Code::Unavailable } else { Code::NotFound };
-    Err(Error::new(code, format!("there is no account {id}")))
+    Err(Error::new(
+        code,
+        format!("there is no account {id}, and there has never been one with this number, nor will there be"),
+    ))
+}
+
+#[rpc(keyed)]
+async fn pay(cents: u64) -> u64 {
+    cents
 }
 
 #[tokio::test]
@@ -262,6 +270,18 @@ async fn a_load_that_is_told_to_end_reports_what_was_measured() {
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((done.status.code(), &report["is_interrupted"]), (Some(0), &true.into()), "{report:#}");
     assert!(report["calls"].as_u64() > Some(0), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_load_is_of_calls_that_can_succeed() {
+    let service = serve_these(Server::new().method::<count>().method::<pay>().method::<account>()).await;
+    let done = run(&mut byname(&["bench", &service, "count", "3"])).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("returns a stream"), "{done:?}");
+    let done = run(&mut byname(&["bench", &service, "pay", "7", "--yes", "--calls", "20"])).await;
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    // A program gets the whole text of an error.
+    let done = run(&mut byname(&["bench", &service, "account", "7", "--calls", "1", "--warm-up", "0s"])).await;
+    assert!(text(&done.stdout).contains("with this number, nor will there be"), "{done:?}");
 }
 
 #[tokio::test]

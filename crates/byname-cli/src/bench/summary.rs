@@ -7,8 +7,9 @@ use super::figures;
 use super::recorder::OWN_ERROR;
 use super::report::{LoadReport, Percentiles, Report};
 
-/// The report as text with styles for a terminal of this width. The code that prints it removes the styles where they are not wanted.
-pub(super) fn summary(report: &Report, width: usize) -> String {
+/// The report as text with styles for a terminal of this width, or for a program, which gets whole lines. The code that prints it removes the
+/// styles where they are not wanted.
+pub(super) fn summary(report: &Report, width: Option<usize>) -> String {
     let mut out = String::new();
     head(&mut out, report);
     counts(&mut out, report);
@@ -23,7 +24,7 @@ pub(super) fn summary(report: &Report, width: usize) -> String {
             line(&mut out, &format!("  {DIM}{counted}{DIM:#}"));
         }
         heading(&mut out, "histogram");
-        histogram(&mut out, &report.histogram, latency, width);
+        histogram(&mut out, &report.histogram, latency, width.unwrap_or(80));
     }
     sending(&mut out, report);
     errors(&mut out, report, width);
@@ -194,7 +195,7 @@ fn sending(out: &mut String, report: &Report) {
     }
 }
 
-fn errors(out: &mut String, report: &Report, width: usize) {
+fn errors(out: &mut String, report: &Report, width: Option<usize>) {
     if !report.errors.is_empty() {
         heading(out, "errors");
     }
@@ -202,7 +203,8 @@ fn errors(out: &mut String, report: &Report, width: usize) {
         let code = if code == OWN_ERROR { "error of the function" } else { code };
         line(out, &format!("  {BAD}{code:<21}{BAD:#} {:>12}", figures::count(errors.calls)));
         let example = errors.example.lines().next().unwrap_or_default();
-        line(out, &format!("    {DIM}{}{DIM:#}", cut(example, width.saturating_sub(4).max(40))));
+        let shown = width.map_or_else(|| example.to_owned(), |width| cut(example, width.saturating_sub(4).max(40)));
+        line(out, &format!("    {DIM}{shown}{DIM:#}"));
     }
     if report.warm_up_errors > 0 {
         let said = format!("{} failed during the warm-up", plural(report.warm_up_errors, "call"));
@@ -232,7 +234,7 @@ mod tests {
     use super::*;
 
     fn plain(report: &Report, width: usize) -> String {
-        strip_str(&summary(report, width)).to_string()
+        strip_str(&summary(report, Some(width))).to_string()
     }
 
     #[test]
