@@ -231,6 +231,46 @@ async fn streams_of_a_service_that_does_not_tell_its_schema() {
     assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n".to_owned(), String::new()));
 }
 
+#[tokio::test]
+async fn an_accepted_break_is_shown_with_its_reason() {
+    let folder = std::env::temp_dir().join(format!("byname-accepted-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let old = serve_these(Server::new().function(("f", ["a"]), |a: u16| async move { a })).await;
+    let new = serve_these(Server::new().function(("f", ["a"]), |a: u8| async move { u16::from(a) })).await;
+    for (service, file) in [(&old, "old.lock"), (&new, "new.lock")] {
+        let done = run(byname(&["lock", service, "-o", file]).current_dir(&folder)).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let lines = "range-narrower f arguments.a: it was always a byte\nfunction-missing g: it is gone\n";
+    std::fs::write(folder.join("byname.accepted"), lines).unwrap();
+    let check = async |more: &[&str]| {
+        let words = [&["check", "new.lock", "--against", "old.lock"], more].concat();
+        let done = run(byname(&words).current_dir(&folder)).await;
+        assert!(done.status.success(), "{done:?}");
+        text(&done.stdout)
+    };
+    let shown = check(&[]).await;
+    assert!(shown.contains("  accepted  old clients") && shown.contains("reason it was always a byte"), "{shown}");
+    assert!(shown.ends_with(
+        "accepted without need: function-missing g: it is gone\n1 difference, no other break of old clients\n"
+    ));
+    let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
+    assert_eq!(document["differences"][0]["reason"], "it was always a byte");
+    assert_eq!(document["accepted_without_need"][0], "function-missing g: it is gone");
+    let shown = check(&["--format", "github"]).await;
+    assert!(
+        shown.contains("::notice file=new.lock,title=range-narrower::accepted, because it was always a byte: f"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("::warning file=byname.accepted,title=accepted::accepted without need: function-missing g"),
+        "{shown}"
+    );
+    let done = run(byname(&["check", "new.lock", "--against", "git:"]).current_dir(&folder)).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("needs a revision"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {

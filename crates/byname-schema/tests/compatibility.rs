@@ -208,6 +208,7 @@ fn an_accepted_break_names_its_rule_and_its_place() {
     let found = differences(&service(&old, &json!({})), &service(&new, &json!({})));
     let accepted = AcceptedBreaks::parse("type-differs f arguments.a: it was never used\n").unwrap();
     assert!(accepted.accept(&found[0], found[0].breaks_old_clients().unwrap()));
+    assert_eq!(accepted.reason(&found[0], found[0].breaks_old_clients().unwrap()), Some("it was never used"));
     let other = AcceptedBreaks::parse("type-differs f arguments.b: it was never used\n").unwrap();
     assert!(!other.accept(&found[0], found[0].breaks_old_clients().unwrap()));
     assert_eq!(other.unused(&found), ["type-differs f arguments.b: it was never used"]);
