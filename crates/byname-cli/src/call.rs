@@ -191,8 +191,9 @@ impl Exchange {
             (false, true) => json_line(&positional),
             (false, false) => format!("{} {}", json_line(&positional), json_line(&named)),
         };
-        say(format_args!("> {name} {arguments}"));
+        say(format_args!("> {} {arguments}", inert(name)));
         for (header, value) in headers {
+            let value = if header.eq_ignore_ascii_case("authorization") { "…" } else { value };
             say(format_args!("> {}: {}", inert(header), inert(value)));
         }
         if let Some(key) = key {

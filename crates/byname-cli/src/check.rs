@@ -237,12 +237,12 @@ impl CheckReport {
                     Weight::Later => ("notice", "later: ".to_owned()),
                 };
                 let place = if difference.place.is_empty() { String::new() } else { format!(" {}", difference.place) };
-                let message = format!("{weight}{}{place}: {direction}: {of}", difference.function);
+                let message = inert(&format!("{weight}{}{place}: {direction}: {of}", difference.function));
                 text.push_str(&format!("::{level} file={},title={}::{}\n", property(file), of.rule, data(&message)));
             }
         }
         for line in self.accepted.unused(&self.differences) {
-            let message = data(&format!("accepted without need: {line}"));
+            let message = data(&inert(&format!("accepted without need: {line}")));
             text.push_str(&format!("::warning file={},title=accepted::{message}\n", property(&self.accepted_file)));
         }
         text

@@ -1,5 +1,6 @@
 //! `byname lock`, `byname openapi` and `byname openrpc`, and where a schema comes from: [`schema_of`].
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::call_as_code::endpoint;
 use crate::exit::CommandError;
 use crate::service::{self, Service, ServiceOptions, looks_like_url};
-use crate::terminal_text::{counted, json_lines, print_text, say};
+use crate::terminal_text::{counted, escaped, json_lines, print_text, say};
 
 #[derive(clap::Args)]
 pub(crate) struct LockCommand {
@@ -31,7 +32,9 @@ impl LockCommand {
         }
         let lock = schema.to_lock();
         if self.output == Path::new("-") {
-            print_text(&lock)?;
+            // A program gets the bytes of the file.
+            let is_terminal = io::stdout().is_terminal();
+            print_text(&if is_terminal { escaped(&lock) } else { lock })?;
         } else {
             let wrong = |why| CommandError::other(format!("can't write {}: {why}", self.output.display()));
             fs::write(&self.output, lock).map_err(wrong)?;

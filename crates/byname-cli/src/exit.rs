@@ -59,7 +59,9 @@ impl CommandError {
     /// Prints it.
     pub(crate) fn report(&self) -> ExitCode {
         let bad = anstyle::AnsiColor::Red.on_default().bold();
-        say(format_args!("{bad}error{bad:#}: {}", inert(&self.message)));
+        // A service must not seem to say what this command says, in a line of its own.
+        let message = inert(&self.message).replace('\n', "\n  ");
+        say(format_args!("{bad}error{bad:#}: {message}"));
         ExitCode::from(self.code)
     }
 }

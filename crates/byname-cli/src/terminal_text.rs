@@ -55,8 +55,8 @@ pub(crate) fn json_lines(value: &Value) -> String {
     escaped(&format!("{value:#}"))
 }
 
-/// serde_json escapes what is below a space, and nothing else.
-fn escaped(json: &str) -> String {
+/// The text of JSON with the escapes that serde_json does not write: it escapes what is below a space, and nothing else.
+pub(crate) fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {

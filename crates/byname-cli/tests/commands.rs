@@ -173,6 +173,15 @@ async fn bytes_are_sent_from_a_file() {
 }
 
 #[tokio::test]
+async fn credentials_are_not_shown() {
+    let service = serve().await;
+    let done =
+        run(&mut byname(&["call", &service, "unsigned", "7", "-v", "-H", "Authorization: Basic c2VjcmV0"])).await;
+    let said = text(&done.stderr);
+    assert!(said.contains("> Authorization: …") && !said.contains("c2VjcmV0"), "{said}");
+}
+
+#[tokio::test]
 async fn standard_input_is_not_both_an_argument_and_a_stream() {
     let service = serve_these(Server::new().method::<total>()).await;
     for words in [["total", "@-"], ["total", "--json=-"]] {
@@ -241,7 +250,7 @@ async fn an_accepted_break_is_shown_with_its_reason() {
         let done = run(byname(&["lock", service, "-o", file]).current_dir(&folder)).await;
         assert!(done.status.success(), "{done:?}");
     }
-    let lines = "range-narrower f arguments.a: it was always a byte\nfunction-missing g: it is gone\n";
+    let lines = "range-narrower f arguments.a: it was always a byte\nfunction-missing h: \u{1b}[2J\nfunction-missing g: it is gone\n";
     std::fs::write(folder.join("byname.accepted"), lines).unwrap();
     let check = async |more: &[&str]| {
         let words = [&["check", "new.lock", "--against", "old.lock"], more].concat();
@@ -256,7 +265,7 @@ async fn an_accepted_break_is_shown_with_its_reason() {
     ));
     let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
     assert_eq!(document["differences"][0]["reason"], "it was always a byte");
-    assert_eq!(document["accepted_without_need"][0], "function-missing g: it is gone");
+    assert_eq!(document["accepted_without_need"][1], "function-missing g: it is gone");
     let shown = check(&["--format", "github"]).await;
     assert!(
         shown.contains("::notice file=new.lock,title=range-narrower::accepted, because it was always a byte: f"),
@@ -266,6 +275,7 @@ async fn an_accepted_break_is_shown_with_its_reason() {
         shown.contains("::warning file=byname.accepted,title=accepted::accepted without need: function-missing g"),
         "{shown}"
     );
+    assert!(!shown.contains('\u{1b}') && shown.contains("function-missing h: \\u{1b}[2J"), "{shown}");
     let done = run(byname(&["check", "new.lock", "--against", "git:"]).current_dir(&folder)).await;
     assert!(done.status.code() == Some(2) && text(&done.stderr).contains("needs a revision"), "{done:?}");
     std::fs::remove_dir_all(folder).unwrap();
