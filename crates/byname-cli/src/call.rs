@@ -10,7 +10,7 @@ use byname::{CallError, Client, Error, HeaderMap, Streaming};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, json};
+use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, read_json};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ServiceOptions, known_schema};
@@ -59,7 +59,7 @@ impl CallCommand {
             ));
         };
         let client = service.client(&self.options)?;
-        let schema = known_schema(&client).await?;
+        let schema = known_schema(&client, name).await?;
         let known = schema.as_ref().and_then(|schema| Some((schema, schema.function(name)?)));
         let reads_input = self.json.as_deref().is_some_and(|json| json == "-" || json == "@-")
             || words.iter().chain(&self.unnamed).any(|word| is_standard_input(word));
@@ -226,7 +226,7 @@ fn standard_input_items() -> Streaming<Value> {
         for (at, line) in io::stdin().lock().lines().enumerate() {
             let item = match line {
                 Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => json(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
+                Ok(line) => read_json(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
                 Err(why) => Err(wrong(at, &why.to_string())),
             };
             let is_last = item.is_err();

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 
 use byname::{Args, ArgumentSchema, Bytes, FunctionSchema, ServiceSchema};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::exit::CommandError;
 use crate::terminal_text::{inert, say};
@@ -37,8 +37,8 @@ pub(crate) fn arguments(
                         let argument = function.arguments.iter().find(|argument| argument.name == path[0]);
                         let is_file =
                             path.len() == 1 && argument.is_some_and(|argument| takes_bytes(service, argument));
-                        let schema = schema_at(service, function, &path).map(|schema| (service, schema));
-                        value(schema, is_file, text)?
+                        let schema = schema_at(service, function, &path);
+                        value(schema.as_ref().map(|schema| (service, schema)), is_file, text)?
                     }
                     None => value(None, false, text)?,
                 };
@@ -72,7 +72,7 @@ impl WrittenArguments {
             (_, Some(path)) => in_utf8(text, file(path)?)?,
             (_, None) => text.to_owned(),
         };
-        match json(&text) {
+        match read_json(&text) {
             Ok(Value::Array(positional)) => Ok(Self { positional, named: Map::new() }),
             Ok(Value::Object(named)) => Ok(Self { positional: Vec::new(), named }),
             Ok(_) => Err(CommandError::usage("--json expects an object of arguments by name, or an array by position")),
@@ -116,10 +116,14 @@ fn is_name(part: &str) -> bool {
 
 /// What is odd about a word that looks like a named argument, and is one by position, because the function has none of this name.
 fn doubt(service: &ServiceSchema, function: &FunctionSchema, at: usize, word: &str) -> Option<String> {
-    let (path, text) = path_and_text(word)?;
-    if !path.iter().all(|part| is_name(part)) {
-        return None;
-    }
+    let named = path_and_text(word).filter(|(path, _)| path.iter().all(|part| is_name(part)));
+    let Some((path, text)) = named else {
+        let stream = function.takes.as_ref().filter(|_| at >= function.arguments.len())?;
+        return Some(format!(
+            "`{}` of `{}` is a stream; its items come from standard input",
+            stream.name, function.name
+        ));
+    };
     let name = &path[0];
     if function.takes.as_ref().is_some_and(|stream| stream.name == *name) {
         return Some(format!("`{name}` of `{}` is a stream; its items come from standard input", function.name));
@@ -162,11 +166,37 @@ pub(crate) fn takes_bytes(service: &ServiceSchema, argument: &ArgumentSchema) ->
 }
 
 /// The schema of a property of an argument, if it is known.
-fn schema_at<'s>(service: &'s ServiceSchema, function: &'s FunctionSchema, path: &[String]) -> Option<&'s Value> {
+fn schema_at(service: &ServiceSchema, function: &FunctionSchema, path: &[String]) -> Option<Value> {
     let argument = function.arguments.iter().find(|argument| argument.name == path[0])?;
-    path[1..]
-        .iter()
-        .try_fold(&argument.schema, |schema, name| service.resolved(schema).get("properties")?.get(name.as_str()))
+    let mut schema = argument.schema.clone();
+    for name in &path[1..] {
+        let mut found = Vec::new();
+        properties(service, &schema, name, 0, &mut found);
+        schema = match found.len() {
+            0 => return None,
+            1 => found.remove(0),
+            _ => json!({ "anyOf": found }),
+        };
+    }
+    Some(schema)
+}
+
+/// The schemas of a property, of which each alternative may have another one.
+fn properties(service: &ServiceSchema, schema: &Value, name: &str, depth: usize, found: &mut Vec<Value>) {
+    /// An alternative may be of alternatives, and a definition may refer to itself.
+    const DEEPEST: usize = 8;
+    let schema = service.resolved(schema);
+    if let Some(property) = schema.get("properties").and_then(|properties| properties.get(name))
+        && !found.contains(property)
+    {
+        found.push(property.clone());
+    }
+    if depth < DEEPEST {
+        for word in ["anyOf", "oneOf", "allOf"] {
+            let alternatives = schema.get(word).and_then(Value::as_array).into_iter().flatten();
+            alternatives.for_each(|schema| properties(service, schema, name, depth + 1, found));
+        }
+    }
 }
 
 /// JSON, or a text if it is none, or if only a text is accepted. The bytes of a file are base64, if the argument takes bytes.
@@ -184,15 +214,27 @@ fn value(schema: Option<(&ServiceSchema, &Value)>, takes_bytes: bool, word: &str
         Some(content) => in_utf8(word, content)?,
         None => word.strip_prefix('\\').filter(|rest| rest.starts_with('@')).unwrap_or(word).to_owned(),
     };
-    let Ok(json) = json(&text) else {
-        return Ok(Value::String(text));
+    let accepts = |value: &Value| schema.is_some_and(|(service, schema)| service.accepts(schema, value));
+    let json = match read_json(&text) {
+        Ok(json) => json,
+        Err(why) if text.trim_start().starts_with(['{', '[']) && !takes_bytes => {
+            let as_text = Value::String(text);
+            // Where only a text is accepted, JSON can't be meant.
+            if accepts(&as_text) && !accepts(&json!({})) && !accepts(&json!([])) {
+                return Ok(as_text);
+            }
+            let what = if word.starts_with('@') { format!("the content of `{word}`") } else { format!("`{word}`") };
+            return Err(CommandError::usage(format!(
+                "{what} begins like JSON and is none: {why}; a text that begins so is written in double quotes within single ones"
+            )));
+        }
+        Err(_) => return Ok(Value::String(text)),
     };
     let as_text = Value::String(text);
-    let is_text = match schema {
+    let is_text = match takes_bytes {
         // `1234` is base64.
-        _ if takes_bytes => !json.is_array() && !json.is_null() && !json.is_string(),
-        Some((service, schema)) => !service.accepts(schema, &json) && service.accepts(schema, &as_text),
-        None => false,
+        true => !json.is_array() && !json.is_null() && !json.is_string(),
+        false => !accepts(&json) && accepts(&as_text),
     };
     Ok(if is_text { as_text } else { json })
 }
@@ -214,7 +256,7 @@ fn in_utf8(word: &str, content: Vec<u8>) -> Result<String, CommandError> {
 }
 
 /// Reads JSON, before which some editors put a byte order mark.
-pub(crate) fn json(text: &str) -> serde_json::Result<Value> {
+pub(crate) fn read_json(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
@@ -243,8 +285,6 @@ fn standard_input() -> Result<Vec<u8>, CommandError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn words(of: &[&str]) -> Vec<String> {
@@ -299,10 +339,53 @@ mod tests {
         assert!(said("add", 2, "c=3").unwrap().contains("`add` has no argument `c`; it has `a`, `b`. A text"));
         assert!(said("add", 0, "c=3").unwrap().contains("for `a`"));
         assert!(said("note", 0, "orders.id=3").unwrap().contains("did you mean `order.id=3`?"));
-        assert!(said("sum", 0, "items=[1]").unwrap().contains("standard input"));
+        for word in ["items=[1]", "[1]"] {
+            assert!(said("sum", 0, word).unwrap().contains("standard input"), "{word}");
+        }
         for word in ["1+1=2", "https://x/?a=b", "c=3", "plain"] {
             assert_eq!(said("echo", 0, word), None, "{word}");
         }
+    }
+
+    #[test]
+    fn what_begins_like_json_and_is_none_is_an_error() {
+        let argument = |name: &str, schema: Value| json!({ "name": name, "schema": schema, "required": true });
+        let service = ServiceSchema::from_json(&json!({
+            "version": 1,
+            "functions": [{ "name": "f", "returns": { "schema": true }, "arguments": [
+                argument("any", json!(true)), argument("order", json!({ "type": "object" })), argument("text", json!({ "type": "string" })),
+            ] }],
+        }))
+        .unwrap();
+        let known = Some((&service, &service.functions[0]));
+        for word in ["any={\"a\":1,}", "order={a}", "any= [1"] {
+            for known in [known, None] {
+                let why = format!("{:?}", arguments(known, &words(&[word]), &[]).unwrap_err());
+                assert!(why.contains("column") && why.contains("code: 2"), "{why}");
+            }
+        }
+        assert_eq!(arguments(known, &words(&["text={a}"]), &[]).unwrap().named["text"], "{a}");
+        assert_eq!(arguments(known, &words(&["any=\"{a}\""]), &[]).unwrap().named["any"], "{a}");
+    }
+
+    #[test]
+    fn a_property_of_an_alternative_has_its_schema() {
+        let variant = |number: Value| json!({ "type": "object", "properties": { "number": number } });
+        let payment = json!({ "anyOf": [variant(json!({ "type": "string" })), { "type": "object" }] });
+        let either = json!({ "anyOf": [variant(json!({ "type": "string" })), variant(json!({ "type": "integer" }))] });
+        let service = ServiceSchema::from_json(&json!({
+            "version": 1,
+            "functions": [{ "name": "f", "returns": { "schema": true }, "arguments": [
+                { "name": "payment", "schema": { "$ref": "#/$defs/Payment" }, "required": true },
+                { "name": "either", "schema": either, "required": true },
+            ] }],
+            "$defs": { "Payment": payment },
+        }))
+        .unwrap();
+        let written = words(&["payment.number=4111", "either.number=4111"]);
+        let read = arguments(Some((&service, &service.functions[0])), &written, &[]).unwrap();
+        assert_eq!(read.named["payment"]["number"], "4111");
+        assert_eq!(read.named["either"]["number"], 4111);
     }
 
     #[test]

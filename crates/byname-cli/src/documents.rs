@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::call_as_code::endpoint;
 use crate::exit::CommandError;
-use crate::service::{self, Service, ServiceOptions, looks_like_url};
+use crate::service::{Service, ServiceOptions, looks_like_url};
 use crate::terminal_text::{counted, escaped, json_lines, print_text, say};
 
 #[derive(clap::Args)]
@@ -81,7 +81,7 @@ pub(crate) async fn schema_of(options: &ServiceOptions, from: Option<String>) ->
 
 /// The schema of a service, which has told a function at least.
 async fn told_schema(service: &Service, options: &ServiceOptions) -> Result<ServiceSchema, CommandError> {
-    let schema = service::schema(&service.client(options)?).await?;
+    let schema = service.schema(options).await?;
     if schema.functions.is_empty() {
         return Err(CommandError::not_told(
             "the service tells this caller of no function; say who you are by `--token`, `--header`, or `--cert` and `--key`, or give the \

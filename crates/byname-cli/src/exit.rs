@@ -56,6 +56,11 @@ impl CommandError {
         Self { message: message.into(), code: OTHER }
     }
 
+    /// The same with a further sentence.
+    pub(crate) fn noted(self, note: &str) -> Self {
+        Self { message: format!("{}; {note}", self.message), ..self }
+    }
+
     /// Prints it.
     pub(crate) fn report(&self) -> ExitCode {
         let bad = anstyle::AnsiColor::Red.on_default().bold();

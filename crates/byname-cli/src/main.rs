@@ -138,7 +138,7 @@ async fn bench(
         return Err(CommandError::usage("the name of the function is missing"));
     };
     let asking = ServiceOptions { timeout: options.timeout, http: options.http, ..ServiceOptions::default() };
-    let schema = known_schema(&service.client(&asking)?).await?;
+    let schema = known_schema(&service.client(&asking)?, name).await?;
     let function = schema.as_ref().and_then(|schema| schema.function(name));
     if let Some(function) = function
         && (function.streams || function.takes.is_some())

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::call_arguments::takes_bytes;
 use crate::exit::CommandError;
 use crate::list::marks;
-use crate::service::{self, ServiceOptions};
-use crate::terminal_text::{inert, json_line, print_text};
+use crate::service::ServiceOptions;
+use crate::terminal_text::{inert, json_line, print_text, say};
 use crate::type_notation::{TypeNotation, is_bytes};
 
 pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result<ExitCode, CommandError> {
@@ -17,10 +17,13 @@ pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result
     let [name] = words.as_slice() else {
         return Err(CommandError::usage("expected the name of one function: `byname show localhost:8080 orders.get`"));
     };
-    let schema = service::schema(&service.client(options)?).await?;
+    let schema = service.schema(options).await?;
     let function = found(&schema, name)?;
     let page = FunctionPage { schema: &schema, function, service: &service.url };
     print_text(&page.text())?;
+    if let Some(note) = &schema.note {
+        say(format_args!("note: {}", inert(note)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +121,9 @@ impl FunctionPage<'_> {
             format!(" {}", shell_word(&format!("{}={text}", argument.name)))
         };
         let arguments: String = self.function.arguments.iter().filter(|of| of.required).map(argument).collect();
-        format!("byname call {} {}{arguments}", shell_word(self.service), self.function.name)
+        // One item on each line.
+        let items = if self.function.takes.is_some() { " < ITEMS" } else { "" };
+        format!("byname call {} {}{arguments}{items}", shell_word(self.service), self.function.name)
     }
 }
 

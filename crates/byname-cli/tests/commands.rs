@@ -92,6 +92,19 @@ async fn a_service_with_a_name_is_called_by_its_address() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_in_the_command_is_no_error_of_the_call() {
+    for words in [&["call", "ftp://shop", "f"][..], &["list", "localhost:1", "--ca", "/nowhere/ca.pem"]] {
+        let done = run(&mut byname(words)).await;
+        assert_eq!(done.status.code(), Some(2), "{words:?}: {done:?}");
+    }
+    let done = run(&mut byname(&["check", "shop.invalid", "--against", "shop.invalid"])).await;
+    assert!(done.status.code() == Some(5) && text(&done.stderr).contains("neither a file nor a service"), "{done:?}");
+    let service = serve_these(Server::new().method::<total>()).await;
+    let shown = text(&run(&mut byname(&["show", &service, "total"])).await.stdout);
+    assert!(shown.contains("total factor=0 < ITEMS"), "{shown}");
+}
+
+#[tokio::test]
 async fn what_the_configuration_names_must_be_there() {
     let service = serve().await;
     let folder = std::env::temp_dir().join(format!("byname-configuration-{}", std::process::id()));
@@ -341,5 +354,6 @@ async fn a_load_asks_for_the_schema_within_its_time_out() {
     let service = silent.local_addr().unwrap().to_string();
     let done = run(&mut byname(&["bench", &service, "f", "--timeout", "100ms"])).await;
     assert_eq!(done.status.code(), Some(6), "{done:?}");
-    assert!(text(&done.stderr).contains("within 100ms"), "{done:?}");
+    let said = text(&done.stderr);
+    assert!(said.contains("within 100ms") && said.contains("so `f` was not called"), "{said}");
 }
