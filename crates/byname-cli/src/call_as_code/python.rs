@@ -14,7 +14,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     let has = |wanted: fn(&HeaderText) -> bool| request.headers.iter().any(|(_, value)| wanted(value));
     let takes = request.body.is_none();
     let imports: String = [
-        ("json", request.streams),
+        ("json", true),
         ("os", has(|value| matches!(value, HeaderText::Token(_) | HeaderText::Variable(_)))),
         ("sys", takes),
         ("uuid", has(|value| *value == HeaderText::NewKey)),
@@ -24,7 +24,6 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     .map(|(module, _)| format!("import {module}\n"))
     .collect();
     let notes: String = request.notes.iter().map(|note| format!("# {note}\n")).collect();
-    let gap = if imports.is_empty() { "" } else { "\n" };
     let mut arguments = vec![text(&request.url)];
     if !request.query.is_empty() {
         let query: Map<_, _> =
@@ -53,9 +52,9 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
         arguments.push("stream=True".to_owned());
     }
     let arguments: String = arguments.iter().map(|argument| format!("    {argument},\n")).collect();
-    let result = if request.streams { ITEMS } else { "print(answer.json())\n" };
+    let result = if request.streams { ITEMS } else { "print(json.dumps(answer.json(), ensure_ascii=False))\n" };
     Ok(format!(
-        "{notes}{imports}{gap}import requests\n\nanswer = requests.post(\n{arguments})\nif not answer.ok:\n    raise SystemExit(answer.text)\n{result}"
+        "{notes}{imports}\nimport requests\n\nanswer = requests.post(\n{arguments})\nif not answer.ok:\n    raise SystemExit(answer.text)\n{result}"
     ))
 }
 
@@ -63,7 +62,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
 const ITEMS: &str = r#"for line in answer.iter_lines():
     read = json.loads(line) if line else {}
     if "item" in read:
-        print(read["item"], flush=True)
+        print(json.dumps(read["item"], ensure_ascii=False), flush=True)
     elif "err" in read:
         raise SystemExit(json.dumps(read["err"]))
     elif "end" in read:

@@ -44,23 +44,13 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
          if (!answer.ok) throw new Error(await answer.text());\n{}",
         text(&request.url_and_query()),
         headers.join(", "),
-        result(request)
+        // The text has all digits of a number.
+        if request.streams { ITEMS } else { "console.log(await answer.text());\n" }
     ))
 }
 
 /// The integers of Rust that have more than 53 bits.
 const WIDE: [&str; 6] = ["u64", "i64", "u128", "i128", "usize", "isize"];
-
-fn result(request: &HttpRequest<'_>) -> &'static str {
-    if request.streams {
-        return ITEMS;
-    }
-    match WIDE.iter().any(|wide| request.returns.contains(wide)) {
-        // An integer beyond 2^53 would be rounded.
-        true => "// JSON, as text: JSON.parse rounds integers beyond 2^53.\nconsole.log(await answer.text());\n",
-        false => "console.log(await answer.json());\n",
-    }
-}
 
 /// Prints the items of a stream.
 const ITEMS: &str = r#"const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -75,7 +65,7 @@ while (reader && !isComplete) {
     const { item, end, err } = JSON.parse(line);
     if (err !== undefined) throw new Error(JSON.stringify(err));
     if (end !== undefined) isComplete = true;
-    else console.log(item);
+    else console.log(JSON.stringify(item));
   }
 }
 "#;
