@@ -24,7 +24,7 @@ impl Maker<'_, '_> {
         if depth > MOST || *schema == json!(false) {
             return None;
         }
-        if *schema == json!(true) {
+        if *schema == json!(true) || *schema == json!({}) {
             return Some(Value::instance(self.random));
         }
         if let Some(path) = schema["$ref"].as_str() {

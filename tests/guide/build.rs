@@ -55,6 +55,7 @@ fn module(path: &Path) -> (String, String) {
             && info != "rust,peers"
             && info != "rust,etcd"
             && info != "rust,schema"
+            && info != "rust,schemars"
             && info != "rust,simulation"
             && info != "rust,tls"
         {

@@ -10,7 +10,7 @@ use byname::{CallError, Client, Error, HeaderMap, Streaming};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, read_json};
+use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, json_of_distinct_names};
 use crate::call_as_code::{CallLanguage, WrittenCall};
 use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ServiceOptions, known_schema};
@@ -226,7 +226,7 @@ fn standard_input_items() -> Streaming<Value> {
         for (at, line) in io::stdin().lock().lines().enumerate() {
             let item = match line {
                 Ok(line) if line.trim().is_empty() => continue,
-                Ok(line) => read_json(&line).map_err(|why| wrong(at, &format!("it is not JSON: {why}"))),
+                Ok(line) => json_of_distinct_names(&line).map_err(|why| wrong(at, &why)),
                 Err(why) => Err(wrong(at, &why.to_string())),
             };
             let is_last = item.is_err();

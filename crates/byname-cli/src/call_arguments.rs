@@ -7,6 +7,7 @@ use byname::{Args, ArgumentSchema, Bytes, FunctionSchema, ServiceSchema};
 use serde_json::{Map, Value, json};
 
 use crate::exit::CommandError;
+use crate::repeated_names::repeated_name;
 use crate::terminal_text::{inert, say};
 use crate::type_notation::is_bytes;
 
@@ -72,11 +73,11 @@ impl WrittenArguments {
             (_, Some(path)) => in_utf8(text, file(path)?)?,
             (_, None) => text.to_owned(),
         };
-        match read_json(&text) {
+        match json_of_distinct_names(&text) {
             Ok(Value::Array(positional)) => Ok(Self { positional, named: Map::new() }),
             Ok(Value::Object(named)) => Ok(Self { positional: Vec::new(), named }),
             Ok(_) => Err(CommandError::usage("--json expects an object of arguments by name, or an array by position")),
-            Err(why) => Err(CommandError::usage(format!("--json is not JSON: {why}"))),
+            Err(why) => Err(CommandError::usage(format!("--json: {why}"))),
         }
     }
 
@@ -230,13 +231,18 @@ fn value(schema: Option<(&ServiceSchema, &Value)>, takes_bytes: bool, word: &str
         }
         Err(_) => return Ok(Value::String(text)),
     };
+    let repeated = repeated_name(unmarked(&text));
     let as_text = Value::String(text);
     let is_text = match takes_bytes {
         // `1234` is base64.
         true => !json.is_array() && !json.is_null() && !json.is_string(),
         false => !accepts(&json) && accepts(&as_text),
     };
-    Ok(if is_text { as_text } else { json })
+    match repeated {
+        _ if is_text => Ok(as_text),
+        Some(name) => Err(CommandError::usage(format!("`{word}` has `{name}` twice in an object; give it once"))),
+        None => Ok(json),
+    }
 }
 
 fn file(path: &str) -> Result<Vec<u8>, CommandError> {
@@ -255,9 +261,22 @@ fn in_utf8(word: &str, content: Vec<u8>) -> Result<String, CommandError> {
     })
 }
 
-/// Reads JSON, before which some editors put a byte order mark.
-pub(crate) fn read_json(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
+/// Reads JSON, with the reason if it is none, or has a name twice in an object.
+pub(crate) fn json_of_distinct_names(text: &str) -> Result<Value, String> {
+    let value = read_json(text).map_err(|why| format!("it is not JSON: {why}"))?;
+    match repeated_name(unmarked(text)) {
+        Some(name) => Err(format!("it has `{name}` twice in an object; give it once")),
+        None => Ok(value),
+    }
+}
+
+fn read_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(unmarked(text))
+}
+
+/// The text without the byte order mark that some editors put before it.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn put(into: &mut Map<String, Value>, path: &[String], value: Value) -> Result<(), String> {
@@ -398,6 +417,16 @@ mod tests {
         let read = arguments(None, &words(&["a=\u{feff}{\"x\":1}\r\n", "\u{feff}text"]), &[]).unwrap();
         assert_eq!((&read.named["a"], &read.positional), (&json!({ "x": 1 }), &vec![json!("\u{feff}text")]));
         assert_eq!(WrittenArguments::of_json("\u{feff}[1]").unwrap().positional, [json!(1)]);
+    }
+
+    #[test]
+    fn a_property_is_given_once() {
+        let why = |result: Result<WrittenArguments, CommandError>| format!("{:?}", result.unwrap_err());
+        let twice = r#"{"x":{"y":1,"y":2}}"#;
+        assert!(why(arguments(None, &words(&[&format!("a={twice}")]), &[])).contains("`y` twice"));
+        assert!(why(WrittenArguments::of_json(twice)).contains("`y` twice"));
+        let why = why(WrittenArguments::of_json("{"));
+        assert!(why.contains("--json: it is not JSON: EOF"), "{why}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod check;
 mod documents;
 mod exit;
 mod list;
+mod repeated_names;
 mod service;
 mod service_names;
 mod show;
@@ -109,9 +110,7 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Openapi(command) => command.print(|schema, endpoint| schema.to_openapi(endpoint)).await,
         Command::Openrpc(command) => command.print(|schema, endpoint| schema.to_openrpc(endpoint)).await,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut CommandLine::command(), "byname", &mut script);
-            print_text(&String::from_utf8_lossy(&script))?;
+            print_text(&completion_script(shell))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
@@ -121,6 +120,17 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
             print_text(&String::from_utf8_lossy(&page))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn completion_script(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "byname", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // With two colons zsh completes no option behind the first of several words, and `call x --as curl` has one there.
+        Shell::Zsh => script.replace("\n'*::", "\n'*:"),
+        _ => script,
     }
 }
 
@@ -159,6 +169,13 @@ async fn bench(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zsh_completes_options_behind_words() {
+        let script = completion_script(Shell::Zsh);
+        assert_eq!(script.matches("\n'*:words -- ").count(), 3, "show, call and bench: {script}");
+        assert!(!script.contains("'*::"), "{script}");
+    }
 
     #[test]
     fn the_command_line_is_valid() {

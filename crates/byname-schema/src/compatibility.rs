@@ -3,7 +3,7 @@
 mod alternatives;
 mod inclusion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use self::alternatives::Schemas;
 use self::inclusion::mismatches;
 use crate::references::referred_name;
-use crate::service_schema::{ArgumentSchema, FunctionSchema, ServiceSchema};
+use crate::service_schema::{FunctionSchema, ServiceSchema};
 
 /// One difference between two versions of a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,25 +44,26 @@ pub struct Break {
     pub rule: &'static str,
     /// What is wrong, in one line.
     pub why: String,
-    /// A value that one side sends and the other refuses. `None` where no value shows it.
+    /// A value that one side sends and the other refuses. `None` where no value shows it, or only one with more than 1,000 parts.
     pub witness: Option<Value>,
 }
 
 /// The differences between two versions of a service, in the order of the functions' names. What only people read is not compared:
 /// comments, names of types.
 pub fn differences(old: &ServiceSchema, new: &ServiceSchema) -> Vec<Difference> {
-    let mut found: BTreeMap<Place, [Verdict; 2]> = BTreeMap::new();
+    // Those of one place are told apart by their number in each direction.
+    let mut found: BTreeMap<(Place, usize), [Verdict; 2]> = BTreeMap::new();
     for (at, (client, server)) in [(old, new), (new, old)].into_iter().enumerate() {
         let direction = Direction { client, server, is_old_client: at == 0 };
-        for (key, broken) in direction.breaks() {
-            let verdicts = found.entry(key).or_insert([Verdict::Compatible, Verdict::Compatible]);
-            // One reason is enough.
-            if verdicts[at] == Verdict::Compatible {
-                verdicts[at] = Verdict::Breaks(broken);
-            }
+        let mut counts: HashMap<Place, usize> = HashMap::new();
+        for (place, broken) in direction.breaks() {
+            let count = counts.entry(place.clone()).or_default();
+            let verdicts = found.entry((place, *count)).or_insert([Verdict::Compatible, Verdict::Compatible]);
+            verdicts[at] = Verdict::Breaks(broken);
+            *count += 1;
         }
     }
-    let difference = |((function, place), verdicts): (Place, [Verdict; 2])| {
+    let difference = |(((function, place), _), verdicts): ((Place, usize), [Verdict; 2])| {
         let [old_client, new_client] = verdicts;
         Difference { function, place, old_client, new_client }
     };
@@ -94,10 +95,21 @@ impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}]", self.why, self.rule)?;
         match &self.witness {
-            Some(witness) => write!(f, ", for example {witness}"),
+            Some(witness) => write!(f, ", for example {}", shortened(witness.to_string())),
             None => Ok(()),
         }
     }
+}
+
+/// The most characters of a witness in a text. [`Break::witness`] has all of it.
+const SHOWN: usize = 160;
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Clients of one version that call servers of another one.
@@ -187,19 +199,34 @@ impl<'s> Direction<'s> {
 
     fn arguments(&self, client: &'s FunctionSchema, server: &'s FunctionSchema, put: &mut impl FnMut(&str, Break)) {
         let schemas = self.of(self.client);
-        let sample = |argument: &'s ArgumentSchema| schemas.sample(&argument.schema).unwrap_or_default();
-        // The arguments without which no call is made.
-        let needed = |except: &str| -> Map<String, Value> {
+        // The arguments without which no call is made. `None` if one of them is too large.
+        let needed = |except: &str| -> Option<Map<String, Value>> {
             let sent = client.arguments.iter().filter(|argument| argument.required && argument.name != except);
-            sent.map(|argument| (argument.name.clone(), sample(argument))).collect()
+            sent.map(|argument| Some((argument.name.clone(), schemas.sample(&argument.schema)?))).collect()
         };
+        let call_with = |name: &str, value: Option<Value>| {
+            let mut call = needed(name)?;
+            call.insert(name.to_owned(), value?);
+            Some(Value::Object(call))
+        };
+        for argument in server.arguments.iter().filter(|argument| argument.required) {
+            let sent = client.arguments.iter().find(|of| of.name == argument.name);
+            if sent.is_some_and(|sent| sent.required) {
+                continue;
+            }
+            let why = match sent {
+                Some(_) => format!("the argument `{}` is required, and a caller may leave it out", argument.name),
+                None => format!("the argument `{}` is required, and is not sent", argument.name),
+            };
+            let witness = needed(&argument.name).map(Value::Object);
+            put(&format!("arguments.{}", argument.name), broken("argument-required", why, witness));
+        }
         for (at, argument) in client.arguments.iter().enumerate() {
             let place = format!("arguments.{}", argument.name);
             let Some(index) = server.arguments.iter().position(|of| of.name == argument.name) else {
-                let mut call = needed(&argument.name);
-                call.insert(argument.name.clone(), sample(argument));
+                let call = call_with(&argument.name, schemas.sample(&argument.schema));
                 let why = format!("the argument `{}` is sent, and is not known", argument.name);
-                put(&place, broken("argument-unknown", why, Some(Value::Object(call))));
+                put(&place, broken("argument-unknown", why, call));
                 continue;
             };
             let taken = &server.arguments[index];
@@ -212,24 +239,8 @@ impl<'s> Direction<'s> {
                 );
                 put(&place, broken("argument-moved", why, None));
             }
-            let around = |witness: Value| {
-                let mut call = needed(&argument.name);
-                call.insert(argument.name.clone(), witness);
-                Value::Object(call)
-            };
+            let around = |witness| call_with(&argument.name, witness);
             self.values(&place, (self.client, &argument.schema), (self.server, &taken.schema), Some(&around), put);
-        }
-        for argument in server.arguments.iter().filter(|argument| argument.required) {
-            let sent = client.arguments.iter().find(|of| of.name == argument.name);
-            if sent.is_some_and(|sent| sent.required) {
-                continue;
-            }
-            let why = match sent {
-                Some(_) => format!("the argument `{}` is required, and need not be sent", argument.name),
-                None => format!("the argument `{}` is required, and is not sent", argument.name),
-            };
-            let witness = Some(Value::Object(needed(&argument.name)));
-            put(&format!("arguments.{}", argument.name), broken("argument-required", why, witness));
         }
     }
 
@@ -239,7 +250,7 @@ impl<'s> Direction<'s> {
         place: &str,
         (writer, sent): (&'s ServiceSchema, &'s Value),
         (reader, read): (&'s ServiceSchema, &'s Value),
-        around: Option<&dyn Fn(Value) -> Value>,
+        around: Option<&dyn Fn(Option<Value>) -> Option<Value>>,
         put: &mut impl FnMut(&str, Break),
     ) {
         for found in mismatches((self.of(writer), sent), (self.of(reader), read)) {
@@ -248,7 +259,7 @@ impl<'s> Direction<'s> {
                 Some(around) => around(found.witness),
                 None => found.witness,
             };
-            put(&format!("{place}{dot}{}", found.path), broken(found.rule, found.why, Some(witness)));
+            put(&format!("{place}{dot}{}", found.path), broken(found.rule, found.why, witness));
         }
     }
 

@@ -104,6 +104,7 @@ impl StructureHasher<'_> {
                     match alternative {
                         Alternative::Unit(name) => named.push(digest(&["unit", name], &[])),
                         Alternative::OtherString => named.push(digest(&["other"], &[])),
+                        Alternative::OtherTag { tag } => named.push(digest(&["other tag", tag], &[])),
                         Alternative::Keyed(name, content) => {
                             named.push(digest(&["keyed", name], &[child(self, *content)?]));
                         }

@@ -98,9 +98,17 @@ impl SchemaWriter<'_> {
     }
 
     fn write_node(&mut self, id: NodeId) -> Value {
+        let mut written = self.write_shape(id);
+        self.schema.declared.put_node(id, &mut written);
+        written
+    }
+
+    fn write_shape(&mut self, id: NodeId) -> Value {
         let schema = self.schema;
         let node = schema.node(id);
         match &node.shape {
+            // Both accept every value. Of the first it is known that the type does.
+            Shape::Any if node.open.is_none() => json!({}),
             Shape::Any => json!(true),
             Shape::Null => json!({ "type": "null" }),
             Shape::Bool => json!({ "type": "boolean" }),
@@ -114,7 +122,7 @@ impl SchemaWriter<'_> {
                 json!({ "type": types, "items": { "type": "integer", "minimum": 0, "maximum": 255 } })
             }
             Shape::Optional(inner) => match self.write(*inner) {
-                Value::Bool(true) => json!(true),
+                any if any == true || any == json!({}) => any,
                 inner => json!({ "anyOf": [inner, { "type": "null" }] }),
             },
             Shape::Sequence(item) => json!({ "type": "array", "items": self.write(*item) }),
@@ -137,8 +145,8 @@ impl SchemaWriter<'_> {
                 }
                 object
             }
-            Shape::Object { properties, is_closed } => self.object(properties, *is_closed),
-            Shape::OneOf(alternatives) => self.alternatives(alternatives),
+            Shape::Object { properties, is_closed } => self.object(id, properties, *is_closed),
+            Shape::OneOf(alternatives) => self.alternatives(id, alternatives),
         }
     }
 
@@ -153,12 +161,13 @@ impl SchemaWriter<'_> {
         }
     }
 
-    fn object(&mut self, properties: &[Property], is_closed: bool) -> Value {
+    fn object(&mut self, id: NodeId, properties: &[Property], is_closed: bool) -> Value {
         let mut written = Map::new();
         let mut required = Vec::new();
         let mut conditions = Vec::new();
         for property in properties {
-            let value = self.write(property.value);
+            let mut value = self.write(property.value);
+            self.schema.declared.put_member(id, &property.name, &mut value);
             for alias in &property.aliases {
                 written.insert(alias.clone(), value.clone());
             }
@@ -189,7 +198,7 @@ impl SchemaWriter<'_> {
         object
     }
 
-    fn alternatives(&mut self, alternatives: &[Alternative]) -> Value {
+    fn alternatives(&mut self, id: NodeId, alternatives: &[Alternative]) -> Value {
         let mut strings = Vec::new();
         let mut others = Vec::new();
         for alternative in alternatives {
@@ -206,12 +215,23 @@ impl SchemaWriter<'_> {
                         false => json!({ "type": "string", "not": { "enum": keyed } }),
                     });
                 }
+                Alternative::OtherTag { tag } => {
+                    let known: Vec<_> = alternatives.iter().filter_map(Alternative::tagged).collect();
+                    let mut other = json!({ "type": "string" });
+                    if !known.is_empty() {
+                        other["not"] = json!({ "enum": known });
+                    }
+                    let properties = Map::from_iter([(tag.clone(), other)]);
+                    others.push(json!({ "type": "object", "properties": properties, "required": [tag] }));
+                }
                 Alternative::Keyed(name, content) => {
                     let content = self.write(*content);
                     let properties = Map::from_iter([(name.clone(), content)]);
-                    others.push(json!({
+                    let mut keyed = json!({
                         "type": "object", "properties": properties, "required": [name], "additionalProperties": false,
-                    }));
+                    });
+                    self.schema.declared.put_member(id, name, &mut keyed);
+                    others.push(keyed);
                 }
                 Alternative::Adjacent { tag, variant, content, is_closed } => {
                     let mut properties = Map::from_iter([(tag.clone(), json!({ "const": variant }))]);
@@ -224,11 +244,13 @@ impl SchemaWriter<'_> {
                     if *is_closed {
                         object["additionalProperties"] = json!(false);
                     }
+                    self.schema.declared.put_member(id, variant, &mut object);
                     others.push(object);
                 }
                 Alternative::Internal { tag, variant, object } => {
-                    let mut object = match &self.schema.node(*object).shape {
-                        Shape::Object { properties, is_closed } => self.object(properties, *is_closed),
+                    let inner = *object;
+                    let mut object = match &self.schema.node(inner).shape {
+                        Shape::Object { properties, is_closed } => self.object(inner, properties, *is_closed),
                         _ => json!({ "type": "object", "properties": {} }),
                     };
                     object["properties"][tag] = json!({ "const": variant });
@@ -236,13 +258,16 @@ impl SchemaWriter<'_> {
                         Value::Array(required) => required.insert(0, json!(tag)),
                         none => *none = json!([tag]),
                     }
+                    self.schema.declared.put_member(id, variant, &mut object);
                     others.push(object);
                 }
                 Alternative::Untagged(content) => others.push(self.write(*content)),
             }
         }
         if !strings.is_empty() {
-            others.insert(0, json!({ "enum": strings }));
+            let mut words = json!({ "enum": strings });
+            self.schema.declared.put_descriptions(id, &strings, &mut words);
+            others.insert(0, words);
         }
         match others.len() {
             1 => others.remove(0),

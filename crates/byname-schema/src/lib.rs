@@ -23,6 +23,7 @@
 mod accepted_breaks;
 #[cfg(feature = "documents")]
 mod compatibility;
+mod declared;
 mod fingerprint;
 mod json_schema;
 #[cfg(feature = "documents")]
@@ -38,6 +39,8 @@ mod probe_error;
 mod references;
 mod service_schema;
 mod string_formats;
+#[cfg(feature = "documents")]
+mod subschemas;
 mod tracer;
 mod type_schema;
 
@@ -70,6 +73,21 @@ pub fn describe_both<T: Serialize + DeserializeOwned>() -> TypeSchema {
 /// As [`describe_both`], in the time that several types have together.
 pub fn describe_both_within<T: Serialize + DeserializeOwned>(budget: &TimeBudget) -> TypeSchema {
     tracer::trace(probe::run::<T>, Some(probe::write::<T>), budget)
+}
+
+/// As [`describe_both_within`], with what the type declares by [schemars](https://docs.rs/schemars/1): texts for people, and formats and limits,
+/// which stand in `x-declared`.
+#[cfg(feature = "schemars")]
+pub fn describe_declared_within<T: Serialize + DeserializeOwned + schemars::JsonSchema>(
+    budget: &TimeBudget,
+) -> TypeSchema {
+    let mut schema = describe_both_within::<T>(budget);
+    // It is code of the user.
+    let declared = std::panic::catch_unwind(|| schemars::SchemaGenerator::default().into_root_schema_for::<T>());
+    if let Ok(declared) = declared {
+        schema.declare(declared.as_value());
+    }
+    schema
 }
 
 /// The identity of a type, also of one with references.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use crate::declared::{ANNOTATIONS, DECLARED, VARIANTS};
 use crate::service_schema::{DocumentMember, SchemaDocumentError, ServiceSchema};
 
 /// The longest line, if it can be broken.
@@ -16,7 +17,13 @@ impl ServiceSchema {
     pub fn to_lock(&self) -> String {
         let mut locked = self.clone();
         locked.functions.sort_by(|a, b| a.name.cmp(&b.name));
-        locked.open = Vec::new();
+        locked.open.sort();
+        locked.change_schemas(&mut |schema| {
+            if let Value::Object(words) = schema {
+                let is_declared = |word: &str| [DECLARED, VARIANTS].contains(&word) || ANNOTATIONS.contains(&word);
+                words.retain(|word, _| !is_declared(word));
+            }
+        });
         let mut document = locked.to_json();
         for function in document["functions"].as_array_mut().into_iter().flatten() {
             if let Some(members) = function.as_object_mut() {

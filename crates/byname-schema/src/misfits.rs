@@ -28,7 +28,10 @@ impl TypeSchema {
             }
             (Shape::Bytes { or_string }, value) => own(*or_string && value.is_string()),
             (Shape::Optional(_), Value::Null) => Vec::new(),
-            (Shape::Optional(inner), value) => self.misfits_of(*inner, value),
+            (Shape::Optional(inner), value) => match self.behind_options(*inner) {
+                Some(inner) => self.misfits_of(inner, value),
+                None => vec![id],
+            },
             (Shape::Sequence(item), Value::Array(items)) => {
                 items.iter().flat_map(|value| self.misfits_of(*item, value)).collect()
             }
@@ -48,6 +51,17 @@ impl TypeSchema {
             (Shape::OneOf(alternatives), value) => self.misfits_of_alternatives(id, alternatives, value),
             _ => vec![id],
         }
+    }
+
+    /// `None` if there are only options of themselves.
+    fn behind_options(&self, mut id: NodeId) -> Option<NodeId> {
+        for _ in &self.nodes {
+            match self.node(id).shape {
+                Shape::Optional(inner) => id = inner,
+                _ => return Some(id),
+            }
+        }
+        None
     }
 
     /// Keys are strings, whatever their type.
@@ -93,6 +107,13 @@ impl TypeSchema {
     fn misfits_of_alternatives(&self, id: NodeId, alternatives: &[Alternative], value: &Value) -> Vec<NodeId> {
         let mut nearest: Option<Vec<NodeId>> = None;
         for alternative in alternatives {
+            if let Alternative::OtherTag { tag } = alternative {
+                let is_other = |name: &str| !alternatives.iter().any(|one| one.tagged() == Some(name));
+                if value.get(tag).and_then(Value::as_str).is_some_and(is_other) {
+                    return Vec::new();
+                }
+                continue;
+            }
             match self.misfits_of_alternative(id, alternative, value) {
                 Some(misfits) if misfits.is_empty() => return misfits,
                 // If it is like several of them, it is not known which one it should be.
@@ -108,6 +129,7 @@ impl TypeSchema {
         let has_tag = |tag: &str, variant: &str| value.get(tag).is_some_and(|name| name == variant);
         match (alternative, value) {
             (Alternative::Unit(name), value) => (value == name).then(Vec::new),
+            (Alternative::OtherTag { .. }, _) => None,
             (Alternative::OtherString, value) => value.is_string().then(Vec::new),
             (Alternative::Keyed(name, content), Value::Object(entries)) if entries.len() == 1 => {
                 entries.get(name).map(|value| self.misfits_of(*content, value))
@@ -137,7 +159,7 @@ fn is_integer(number: &Number, least: i128, greatest: i128, without_zero: bool) 
         // One of more than 64 bits is read as a float.
         None => number.as_f64().is_some_and(|number| {
             number.fract() == 0.0
-                && number.abs() > u64::MAX as f64
+                && number.abs() >= i64::MAX as f64
                 && (least < i64::MIN.into() || greatest > u64::MAX.into())
         }),
     }

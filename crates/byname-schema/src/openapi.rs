@@ -32,7 +32,7 @@ impl ServiceSchema {
     /// readonly. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openapi(&self, endpoint: Option<&str>) -> Value {
         let mut moved = self.with_components_at(SCHEMAS);
-        moved.each_schema(&put_number_format);
+        moved.change_schemas(&mut put_number_format);
         let Self { functions, definitions, .. } = moved;
         let path =
             |function: &FunctionSchema| (format!("/{}", function.name), path_item(function, &self.id_of_get(function)));
@@ -199,15 +199,31 @@ fn add_query(operation: &mut Value, function: &FunctionSchema) {
     operation["parameters"] = headers.into_iter().chain(query).collect();
 }
 
-/// A string stands in the query as it is, any other value as JSON.
+/// A string stands in the query as it is, any other value as JSON. That of a number or of a boolean is its text.
 fn query_parameter(argument: &ArgumentSchema) -> Value {
     let mut parameter = json!({ "name": argument.name, "in": "query", "required": argument.required });
     let schema = argument.schema_with_default();
-    match schema["type"] == "string" {
-        true => parameter["schema"] = schema,
-        false => parameter["content"] = json!({ "application/json": { "schema": schema } }),
+    match plain_parameter(&schema) {
+        Some(plain) => parameter["schema"] = plain,
+        None => parameter["content"] = json!({ "application/json": { "schema": schema } }),
     }
     parameter
+}
+
+/// The schema of a parameter that is written without quotes and brackets. In place of `null` such a parameter is left out.
+fn plain_parameter(schema: &Value) -> Option<Value> {
+    let is_null = |part: &Value| *part == json!({ "type": "null" });
+    let mut plain = match schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
+        None => schema.clone(),
+        Some([part, null] | [null, part]) if is_null(null) => part.clone(),
+        Some(_) => return None,
+    };
+    if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
+        plain["default"] = default.clone();
+    }
+    let is_plain =
+        plain["type"].as_str().is_some_and(|name| ["boolean", "integer", "number", "string"].contains(&name));
+    is_plain.then_some(plain)
 }
 
 /// RFC 9457 with the members of ERROR.
@@ -223,7 +239,7 @@ fn problem() -> Value {
             "message": { "type": "string" },
             "executed": { "enum": ["no", "yes", "unknown"] },
             "kind": { "enum": ["rpc", "method"] },
-            "data": true,
+            "data": {},
             "retry_after_ms": { "type": "integer", "minimum": 0 },
             "limit": { "type": "string" },
             "retry": { "type": "boolean" },

@@ -1,4 +1,4 @@
-//! What documents of other formats need: references to another place, a title, a version.
+//! What documents of other formats need: references to another place, schemas that are objects, a title, a version.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -6,32 +6,21 @@ use std::fmt;
 use serde_json::{Value, json};
 use sha1_smol::Sha1;
 
+use crate::declared::{DECLARED, UNKNOWN};
 use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
 impl ServiceSchema {
     /// The same service, whose schemas refer to components at this place in place of `#/$defs/`. The definitions have the names that
-    /// components may have.
+    /// components may have. All schemas are objects, because many generators do not read `true` and `false`.
     pub(crate) fn with_components_at(&self, place: &str) -> Self {
         let moved = MovedDefinitions { place, names: self.component_names() };
         let mut service = self.clone();
-        service.each_schema(&|schema| moved.follow(schema));
+        service.change_schemas(&mut |schema| moved.change(schema));
         service.definitions = std::mem::take(&mut service.definitions)
             .into_iter()
             .map(|(name, schema)| (moved.name(name), schema))
             .collect();
         service
-    }
-
-    /// Changes each schema of the service, also inside others.
-    pub(crate) fn each_schema(&mut self, change: &impl Fn(&mut Value)) {
-        for function in &mut self.functions {
-            let arguments =
-                function.arguments.iter_mut().chain(&mut function.takes).map(|argument| &mut argument.schema);
-            for schema in arguments.chain([&mut function.returns_schema]).chain(&mut function.error) {
-                each_schema(schema, change);
-            }
-        }
-        self.definitions.values_mut().for_each(|schema| each_schema(schema, change));
     }
 
     /// The names of definitions that components may not have, with those that they get. OpenAPI and OpenRPC take ASCII letters,
@@ -65,33 +54,26 @@ impl MovedDefinitions<'_> {
         self.names.get(&name).cloned().unwrap_or(name)
     }
 
-    /// Changes the reference, if the schema is one.
-    fn follow(&self, schema: &mut Value) {
+    /// Changes a schema, but not those in it.
+    fn change(&self, schema: &mut Value) {
         if let Some(name) = referred_name(schema) {
             schema["$ref"] = json!(format!("{}{}", self.place, self.name(name)));
         }
-    }
-}
-
-/// Changes a schema, and then those in it.
-fn each_schema(schema: &mut Value, change: &impl Fn(&mut Value)) {
-    change(schema);
-    match schema {
-        Value::Object(members) => {
-            for (word, value) in members {
-                match (word.as_str(), value) {
-                    // These are values, and no schemas.
-                    ("const" | "enum" | "default" | "required", _) => {}
-                    // Properties can have any name.
-                    ("properties", Value::Object(properties)) => {
-                        properties.values_mut().for_each(|property| each_schema(property, change));
-                    }
-                    (_, value) => each_schema(value, change),
-                }
-            }
+        let members = match schema {
+            Value::Bool(true) => return *schema = json!({}),
+            Value::Bool(false) => return *schema = json!({ "not": {} }),
+            Value::Object(members) => members,
+            _ => return,
+        };
+        if members.get("items") == Some(&Value::Bool(false)) {
+            let first = members.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
+            members.remove("items");
+            members.insert("maxItems".to_owned(), json!(first));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| each_schema(item, change)),
-        _ => {}
+        members.remove(UNKNOWN);
+        if let Some(Value::Object(declared)) = members.remove(DECLARED) {
+            members.extend(declared);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod buffered;
 mod internal;
 mod leaf;
 mod object;
+mod unnamed_variants;
 mod untagged;
 mod written;
 
@@ -16,6 +17,7 @@ use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 
 use crate::TimeBudget;
+use crate::declared::DeclaredWords;
 use crate::probe::{Ask, AskKind, Run, Sample, Written};
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
@@ -42,6 +44,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
         known: HashMap::new(),
         unnamed: Vec::new(),
         postponed: Vec::new(),
+        unnamed_variants: Vec::new(),
         runs: 0,
         depth: 0,
         stopped: None,
@@ -51,8 +54,10 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, write: Option<fn(&Sample) -> Writte
         Err(Blocked) => tracer.open(OpenReason::Recursive),
     };
     tracer.finish_postponed();
+    tracer.name_variants(root, write);
     tracer.open_what_differs_when_copied();
-    let mut schema = TypeSchema { nodes: tracer.parts.iter().map(|part| part.node.clone()).collect(), root };
+    let nodes = tracer.parts.iter().map(|part| part.node.clone()).collect();
+    let mut schema = TypeSchema { nodes, root, declared: DeclaredWords::default() };
     if let Some(write) = write {
         tracer.open_what_is_written_otherwise(write, &mut schema);
     }
@@ -73,6 +78,8 @@ struct Tracer<'b> {
     unnamed: Vec<(Identity, NodeId)>,
     /// Parts that contain what had no sample yet.
     postponed: Vec<Postponed>,
+    /// Enums whose variants have no names yet.
+    unnamed_variants: Vec<NodeId>,
     runs: usize,
     depth: usize,
     /// Why no more is run.
@@ -341,6 +348,11 @@ impl Tracer<'_> {
         Some(run)
     }
 
+    /// Why a part takes fewer values than its shape: its code says so, or was not asked.
+    fn refuses(&self) -> OpenReason {
+        self.stopped.unwrap_or(OpenReason::Refuses)
+    }
+
     fn stopped(&mut self) -> NodeId {
         let reason = self.stopped.unwrap_or(OpenReason::TooLarge);
         self.open(reason)
@@ -455,8 +467,9 @@ impl Tracer<'_> {
         }
         let node = self.reserve(None);
         self.copy(known, node);
+        let refuses = self.refuses();
         let part = self.part(node);
-        part.node.open = Some(OpenReason::Refuses);
+        part.node.open = Some(refuses);
         let mut taken = taken.into_iter();
         (part.sample, part.others) = (taken.next(), taken.collect());
         node
@@ -468,7 +481,7 @@ impl Tracer<'_> {
             for other in self.others(*part) {
                 let whole = changed(at, other);
                 if !self.takes(place, &whole) {
-                    self.part(node).node.open = Some(OpenReason::Refuses);
+                    self.part(node).node.open = Some(self.refuses());
                 } else if self.parts[node.0].others.len() < OTHERS {
                     self.part(node).others.push(whole);
                 }
@@ -579,8 +592,9 @@ impl Tracer<'_> {
                 _ => None,
             };
             let one = item.map(|item| Sample::Seq(vec![item])).filter(|one| self.takes(place, one));
+            let refuses = self.refuses();
             let part = self.part(node);
-            (part.sample, part.node.open) = (one, Some(OpenReason::Refuses));
+            (part.sample, part.node.open) = (one, Some(refuses));
         }
     }
 
@@ -607,7 +621,7 @@ impl Tracer<'_> {
             }
         }
         if !takes_none {
-            self.part(node).node.open = Some(OpenReason::Refuses);
+            self.part(node).node.open = Some(self.refuses());
         }
         if place.copied.is_some() && matches!(self.parts[key.0].node.shape, Shape::Integer { .. } | Shape::Bool) {
             // Keys are strings in JSON, and a copied string is no number.
@@ -648,7 +662,7 @@ impl Tracer<'_> {
             }
             least -= 1;
         }
-        let open = sample.is_none().then_some(OpenReason::Refuses);
+        let open = sample.is_none().then_some(self.refuses());
         let node = self.leaf(Shape::Tuple { items: items.clone(), least }, sample, open);
         let changed = |at: usize, other| {
             let mut samples = samples.clone();
@@ -682,7 +696,7 @@ impl Tracer<'_> {
                         Some(sample) if self.parts[node.0].sample.is_none() => self.part(node).sample = Some(sample),
                         Some(sample) if self.parts[node.0].others.len() < OTHERS => self.part(node).others.push(sample),
                         Some(_) => {}
-                        None => open = Some(OpenReason::Refuses),
+                        None => open = Some(self.refuses()),
                     }
                 }
             }
@@ -698,7 +712,7 @@ impl Tracer<'_> {
         if self.takes(place, &Sample::str(UNKNOWN)) {
             alternatives.push(Alternative::OtherString);
         } else if !matches!(self.try_with(place, &Sample::str(UNKNOWN)).said, Some(Said::UnknownVariant(_))) {
-            open = Some(OpenReason::Refuses);
+            open = Some(self.refuses());
         }
         self.done(node, Shape::OneOf(alternatives), open);
         self.part(node).node.name = name.map(str::to_owned);

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::declared::DeclaredWords;
+
 /// The schema of a type: a graph, because a type can contain itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeSchema {
     pub(crate) nodes: Vec<Node>,
     pub(crate) root: NodeId,
+    /// What the type declares of itself beside its shape.
+    pub(crate) declared: DeclaredWords,
 }
 
 /// A place in [`TypeSchema`].
@@ -127,6 +131,11 @@ pub enum Alternative {
     },
     /// Any other string: the variant for unknown ones.
     OtherString,
+    /// An object with this tag, which has the name of no other variant: the variant for unknown ones.
+    OtherTag {
+        /// The name of the property that has the name of the variant.
+        tag: String,
+    },
     /// A value without a name around it.
     Untagged(NodeId),
 }
@@ -164,7 +173,7 @@ impl TypeSchema {
     /// A type of which nothing is known.
     pub fn unknown() -> Self {
         let node = Node { shape: Shape::Any, open: Some(OpenReason::Unknown), name: None };
-        Self { nodes: vec![node], root: NodeId(0) }
+        Self { nodes: vec![node], root: NodeId(0), declared: DeclaredWords::default() }
     }
 
     /// The type itself.
@@ -230,10 +239,18 @@ impl Shape {
 }
 
 impl Alternative {
+    /// The name of a variant whose tag is among its properties.
+    pub(crate) fn tagged(&self) -> Option<&str> {
+        match self {
+            Self::Internal { variant, .. } => Some(variant),
+            _ => None,
+        }
+    }
+
     /// The part in it, with the step of a path.
     pub(crate) fn child(&self) -> Option<(String, NodeId)> {
         match self {
-            Self::Unit(_) | Self::OtherString | Self::Adjacent { content: None, .. } => None,
+            Self::Unit(_) | Self::OtherString | Self::OtherTag { .. } | Self::Adjacent { content: None, .. } => None,
             Self::Keyed(variant, content) | Self::Internal { variant, object: content, .. } => {
                 Some((variant.clone(), *content))
             }

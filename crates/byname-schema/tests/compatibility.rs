@@ -170,6 +170,147 @@ fn functions_and_arguments_are_compared_in_both_directions() {
     assert_eq!(witness, Some(json!({ "x": "text" })));
 }
 
+/// The texts of what breaks old clients whose argument is of the first type, where the second one is taken.
+fn broken_texts(old: &Value, new: &Value, definitions: &Value) -> Vec<String> {
+    let found = differences(&service(old, definitions), &service(new, definitions));
+    found.iter().filter_map(Difference::breaks_old_clients).map(ToString::to_string).collect()
+}
+
+#[test]
+fn ranges_beyond_64_bits_are_compared() {
+    let of = |schema: byname_schema::TypeSchema| schema.to_json_schema();
+    let (u64s, i64s) = (of(byname_schema::describe::<u64>()), of(byname_schema::describe::<i64>()));
+    let (u128s, i128s) = (of(byname_schema::describe::<u128>()), of(byname_schema::describe::<i128>()));
+    let rule = |old: &Value, new: &Value| {
+        let found = broken_texts(old, new, &json!({}));
+        found.iter().filter(|text| text.contains("[range-narrower]")).count()
+    };
+    assert_eq!([rule(&u128s, &u64s), rule(&i128s, &i64s), rule(&i128s, &u128s)], [1, 1, 1]);
+    assert_eq!([rule(&u64s, &u128s), rule(&i64s, &i128s), rule(&u64s, &i128s)], [0, 0, 0]);
+}
+
+#[test]
+fn nothing_is_claimed_of_what_is_sent_if_that_is_not_known() {
+    let (open, any, number) = (json!(true), json!({}), json!({ "type": "integer" }));
+    assert_eq!(broken_texts(&open, &number, &json!({})), [""; 0]);
+    let any = broken_texts(&any, &number, &json!({}));
+    assert!(any.len() == 1 && any[0].contains("any value is sent, and a whole number is expected"), "{any:?}");
+    assert_eq!(broken_texts(&number, &open, &json!({})), [""; 0]);
+}
+
+/// Types that contain the next one in these fields, down to a number of this size.
+fn nested(levels: usize, fields: &[&str], greatest: u32) -> Value {
+    let object = |level: usize| {
+        let properties: serde_json::Map<_, _> = fields
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({ "$ref": format!("#/$defs/L{}", level + 1) })))
+            .collect();
+        json!({ "type": "object", "properties": properties, "required": fields })
+    };
+    let mut definitions: serde_json::Map<_, _> =
+        (0..levels).map(|level| (format!("L{level}"), object(level))).collect();
+    definitions.insert(format!("L{levels}"), json!({ "type": "integer", "minimum": 0, "maximum": greatest }));
+    definitions.into()
+}
+
+#[test]
+fn a_break_deep_inside_is_found_with_its_witness_and_one_in_many_places_without() {
+    let service = |definitions: &Value| service(&json!({ "$ref": "#/$defs/L0" }), definitions);
+    let breaks = |levels, fields: &[&str]| {
+        let (old, new) = (service(&nested(levels, fields, 255)), service(&nested(levels, fields, 9)));
+        differences(&old, &new).iter().filter_map(Difference::breaks_old_clients).cloned().collect::<Vec<_>>()
+    };
+    let deep = breaks(30, &["a"]);
+    assert!(deep.len() == 1 && deep[0].rule == "range-narrower" && deep[0].witness.is_some(), "{deep:?}");
+    // A value has 3 to the power of 20 numbers.
+    let wide = breaks(20, &["a", "b", "c"]);
+    assert!(!wide.is_empty() && wide.iter().all(|of| of.witness.is_none()), "{}", wide.len());
+    let endless = json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/L0" } }, "required": ["a"] });
+    let none = differences(&service(&json!({ "L0": endless })), &service(&json!({ "L0": { "type": "boolean" } })));
+    assert!(none.iter().all(|of| of.breaks_old_clients().is_none()), "a type without values breaks nothing: {none:?}");
+}
+
+#[test]
+fn an_argument_that_may_no_longer_be_left_out_is_told_before_its_null() {
+    let of = |required: bool, schema: Value| {
+        ServiceSchema::from_json(&json!({ "version": 1, "functions": [{
+            "name": "f", "arguments": [{ "name": "a", "schema": schema, "required": required }], "returns": { "schema": true },
+        }] }))
+        .unwrap()
+    };
+    let number = json!({ "type": "integer" });
+    let found = differences(&of(false, json!({ "anyOf": [number, { "type": "null" }] })), &of(true, number.clone()));
+    let breaks: Vec<_> = found
+        .iter()
+        .filter_map(Difference::breaks_old_clients)
+        .map(|of| (of.rule, of.witness.clone().unwrap()))
+        .collect();
+    assert_eq!(breaks, [("argument-required", json!({})), ("null-refused", json!({ "a": null }))]);
+}
+
+#[test]
+fn a_variant_for_unknown_ones_hides_no_change_of_a_known_one() {
+    use serde::{Deserialize, Serialize};
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Wide {
+        A {
+            x: u32,
+        },
+        B,
+        #[serde(other)]
+        Other,
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Narrow {
+        A {
+            x: u16,
+        },
+        #[serde(other)]
+        Other,
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "t")]
+    enum Strict {
+        A { x: u32 },
+    }
+    let wide = byname_schema::describe_both::<Wide>().to_json_schema();
+    let narrow = byname_schema::describe_both::<Narrow>().to_json_schema();
+    let strict = byname_schema::describe_both::<Strict>().to_json_schema();
+    let broken = broken_texts(&wide, &narrow, &json!({}));
+    assert!(broken.len() == 1 && broken[0].contains("above 65535"), "only A, because B is read as unknown: {broken:?}");
+    assert_eq!(broken_texts(&narrow, &wide, &json!({})), [""; 0]);
+    assert_eq!(broken_texts(&strict, &wide, &json!({})), [""; 0]);
+    let broken = broken_texts(&wide, &strict, &json!({}));
+    assert!(broken.len() == 1 && broken[0].contains("the variant `B` is not known"), "{broken:?}");
+}
+
+#[test]
+fn all_breaks_of_one_place_are_found() {
+    let (old, new) = (json!({ "enum": ["A", "B", "C"] }), json!({ "enum": ["A"] }));
+    let found = broken_texts(&old, &new, &json!({}));
+    assert!(found.len() == 2 && found[0].contains("`B`") && found[1].contains("`C`"), "{found:?}");
+}
+
+#[test]
+fn witnesses_of_types_that_contain_themselves_are_small_and_long_ones_are_cut_in_a_text() {
+    let node = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string" }, "next": { "anyOf": [{ "$ref": "#/$defs/Node" }, { "type": "null" }] } },
+        "required": ["name", "next"],
+    });
+    let old = json!({ "type": "array", "items": { "$ref": "#/$defs/Node" } });
+    let found = broken_texts(&old, &json!({ "type": "boolean" }), &json!({ "Node": node }));
+    assert!(found[0].len() < 200, "{found:?}");
+    let fields: serde_json::Map<_, _> =
+        (0..100).map(|at| (format!("field{at}"), json!({ "type": "string" }))).collect();
+    let names: Vec<_> = fields.keys().cloned().collect();
+    let wide = json!({ "type": "object", "properties": fields, "required": names });
+    let found = broken_texts(&wide, &json!({ "type": "boolean" }), &json!({}));
+    assert!(found[0].ends_with('…') && found[0].chars().count() < 300, "{found:?}");
+}
+
 #[test]
 fn a_lock_file_says_what_it_seems_to_say() {
     let document = |schema: Value, definitions: Value| {
@@ -338,7 +479,7 @@ impl RandomService {
         if let Some(name) = schema["$ref"].as_str() {
             return self.written(&self.definitions[&name["#/$defs/".len()..]], random, room);
         }
-        if schema == &json!(true) {
+        if schema == &json!({}) {
             return Some(
                 [json!(null), json!(7), json!("text"), json!([true]), json!({ "q": 1 })][random.below(5) as usize]
                     .clone(),
@@ -412,9 +553,7 @@ fn schema(random: &mut Random, room: usize) -> Value {
         3 => json!({ "type": "number" }),
         4 => json!({ "enum": [random.one_of(&["a", "b"]), random.one_of(&["c", "d"])] }),
         5 => json!({ "$ref": random.one_of(&["#/$defs/P", "#/$defs/Q"]) }),
-        6 => {
-            [json!(true), json!({ "type": "string", "minLength": 1, "maxLength": 1 })][random.below(2) as usize].clone()
-        }
+        6 => [json!({}), json!({ "type": "string", "minLength": 1, "maxLength": 1 })][random.below(2) as usize].clone(),
         7 => json!({ "type": "array", "items": schema(random, room - 1) }),
         8 => {
             json!({ "type": "array", "prefixItems": [schema(random, room - 1), schema(random, room - 1)], "items": false, "minItems": 2 })

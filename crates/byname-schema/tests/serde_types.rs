@@ -720,10 +720,20 @@ fn a_type_that_is_written_by_hand_is_open_where_it_differs() {
         Color(Vec<(u8, Hex)>),
         Levels(Option<BTreeMap<String, Level>>),
     }
+    /// A number as options of options, of which only the innermost is written.
+    #[derive(Deserialize)]
+    struct Natural(Option<Box<Natural>>);
+    impl Serialize for Natural {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_u8(self.0.is_some().into())
+        }
+    }
     assert_eq!(compared_both::<Hex>(&[json!(255)]), [": WritesOther"]);
+    assert_eq!(open_places(&describe_both::<Natural>()), [": WritesOther"]);
     assert_eq!(compared_both::<Level>(&[json!(1)]), [": WritesOther"]);
     let open = compared_both::<Both>(&[json!({ "t": "Color", "c": [[1, 2]] }), json!({ "t": "Levels" })]);
     assert_eq!(open, ["Color[][1]: WritesOther", "Levels.{}: WritesOther"]);
+    assert!(open_places(&describe_both::<(u128, i128)>()).is_empty());
 }
 
 #[test]
@@ -1027,4 +1037,50 @@ fn a_name_of_another_variant_is_no_unknown_one() {
     let schema = described::<Kind>().0;
     let validator = jsonschema::validator_for(&schema).unwrap();
     assert!(!validator.is_valid(&json!("Known")), "{schema}");
+}
+
+#[test]
+fn a_tagged_enum_with_a_variant_for_unknown_ones_is_described_by_what_it_writes() {
+    #[derive(Deserialize, Serialize)]
+    struct Log {
+        first: Event,
+        events: Vec<Event>,
+        by_name: BTreeMap<String, Option<Event>>,
+        count: u8,
+    }
+    #[derive(Deserialize, Serialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Event {
+        OrderPlaced {
+            article: u32,
+            note: Option<String>,
+        },
+        #[serde(rename = "paid!", alias = "settled")]
+        Paid(Amount),
+        Cancelled,
+        #[serde(other)]
+        Unknown,
+    }
+    #[derive(Deserialize, Serialize)]
+    struct Amount {
+        cents: u64,
+    }
+    let placed = json!({ "type": "order_placed", "article": 1, "note": "x" });
+    let paid = json!({ "type": "paid!", "cents": 5 });
+    let open = compared_both::<Log>(&[
+        json!({ "first": placed, "events": [placed, paid, { "type": "cancelled" }], "by_name": { "a": paid }, "count": 1 }),
+        json!({ "first": { "type": "unknown" }, "events": [], "by_name": { "a": null }, "count": 0 }),
+        json!({ "first": { "type": "moved", "to": [1] }, "events": [], "by_name": {}, "count": 0 }),
+    ]);
+    assert!(open.is_empty(), "{open:?}");
+    let schema = describe_both::<Event>().to_json_schema();
+    let tags: Vec<_> = schema["anyOf"].as_array().unwrap().iter().map(|part| &part["properties"]["type"]).collect();
+    let known = json!(["order_placed", "paid!", "cancelled"]);
+    let other = json!({ "type": "string", "not": { "enum": known } });
+    assert_eq!(
+        tags,
+        [&json!({ "const": "order_placed" }), &json!({ "const": "paid!" }), &json!({ "const": "cancelled" }), &other]
+    );
+    // Only `Serialize` knows the names.
+    assert_eq!(compared::<Event>(&[placed, paid]), [": Buffered"]);
 }

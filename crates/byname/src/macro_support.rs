@@ -89,6 +89,20 @@ impl<T> DescribedType<T> {
     }
 }
 
+/// The method of types that declare something of themselves by schemars. It is found before that of [`DescribeReadable`], which takes one
+/// reference less.
+pub trait DescribeDeclared {
+    /// The schema of the type.
+    fn describe(&self, budget: &TimeBudget) -> TypeSchema;
+}
+
+#[cfg(feature = "schemars")]
+impl<T: Serialize + DeserializeOwned + schemars::JsonSchema> DescribeDeclared for &&DescribedType<T> {
+    fn describe(&self, budget: &TimeBudget) -> TypeSchema {
+        byname_schema::describe_declared_within::<T>(budget)
+    }
+}
+
 /// The method of types that can be read and written. It is found before that of [`DescribeOpaque`], which takes one reference less.
 pub trait DescribeReadable {
     /// The schema of the type.

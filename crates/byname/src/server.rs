@@ -605,7 +605,8 @@ impl Server {
     /// What this server can do: its functions with the schemas of their types, as `GET /rpc/!schema` answers it where
     /// [`listing`](Self::listing) is on.
     ///
-    /// The schemas are there with the feature `schema`. They are made by running each type's own `Deserialize` on invented values: in a second for all types at most, once, on
+    /// The schemas are there with the feature `schema`. They are made by running each type's own `Deserialize` on invented values:
+    /// in a second for each function at most, once, on
     /// a thread of its own. A type whose code panics is open. With `panic = "abort"` such a type ends the process.
     ///
     /// ```

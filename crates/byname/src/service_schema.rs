@@ -15,8 +15,8 @@ use crate::method::{Fingerprint, FunctionTypes, Method, Param};
 pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
     let describe = move || {
         let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
-        let budget = TimeBudget::default();
-        let types: Vec<_> = methods.iter().map(|method| method.types(&budget)).collect();
+        // Each has its own time: one with slow types must not leave the others without schemas.
+        let types: Vec<_> = methods.iter().map(|method| method.types(&TimeBudget::default())).collect();
         let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
         let mut schema = ServiceSchema::default();
         let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));

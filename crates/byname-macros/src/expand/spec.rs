@@ -102,8 +102,8 @@ fn param(byname: &Library, argument: &Argument) -> TokenStream {
 fn schema(byname: &Library, ty: &impl ToTokens) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         |__budget| {
-            use #byname::__private::{DescribeOpaque as _, DescribeReadable as _};
-            (&&#byname::__private::DescribedType::<#ty>::new()).describe(__budget)
+            use #byname::__private::{DescribeDeclared as _, DescribeOpaque as _, DescribeReadable as _};
+            (&&&#byname::__private::DescribedType::<#ty>::new()).describe(__budget)
         }
     }
 }

@@ -6,10 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
+use crate::declared::{ANNOTATIONS, DECLARED, is_unknown};
 use crate::references::referred_name;
 
 /// How deep samples and checks of values go.
 const DEEPEST: usize = 64;
+
+/// How deep a sample is at most, and how deep it is if something may be left out.
+const SAMPLE: usize = 40;
+const DEEP: usize = SAMPLE - 3;
+
+/// The most parts of a sample. A type can need more: one whose parts need other parts several times each.
+const PARTS: usize = 1_000;
 
 /// The definitions of one document.
 #[derive(Clone, Copy)]
@@ -21,9 +29,15 @@ pub(super) struct Schemas<'s> {
 #[derive(Clone, Debug)]
 pub(super) enum Alternative<'s> {
     Any,
+    /// A value of which nothing is known.
+    Unknown,
     Null,
     Bool,
-    Integer { least: Option<i128>, greatest: Option<i128>, without_zero: bool },
+    Integer {
+        least: Option<i128>,
+        greatest: Option<i128>,
+        without_zero: bool,
+    },
     Number,
     Text(Text<'s>),
     Array(Array<'s>),
@@ -39,6 +53,8 @@ pub(super) enum Text<'s> {
     Char,
     /// A guess, from one string that the type has accepted.
     Format(&'s str),
+    /// A text that is none of these words.
+    Except(Vec<&'s str>),
     /// Whole numbers as the keys of a map.
     Numeral {
         signed: bool,
@@ -114,55 +130,108 @@ impl<'s> Schemas<'s> {
                 met.insert(schema, true);
                 return;
             }
-            Some(false) => return found.push(Alternative::Any),
+            Some(false) => return found.push(Alternative::Unknown),
         }
         self.collect_parts(schema, met, found);
         met.insert(schema, true);
     }
 
     fn collect_parts(self, schema: &'s Value, met: &mut HashMap<*const Value, bool>, found: &mut Vec<Alternative<'s>>) {
+        if is_unknown(schema) {
+            return found.push(Alternative::Unknown);
+        }
         match schema {
             Value::Bool(false) => return,
             Value::Object(_) => {}
-            _ => return found.push(Alternative::Any),
+            _ => return found.push(Alternative::Unknown),
         }
         if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
             return parts.iter().for_each(|part| self.collect(part, met, found));
         }
         if let Some(words) = schema.get("enum").and_then(Value::as_array) {
             let words: Option<Vec<_>> = words.iter().map(Value::as_str).collect();
-            return found.push(words.map_or(Alternative::Any, |words| Alternative::Text(Text::Words(words))));
+            return found.push(words.map_or(Alternative::Unknown, |words| Alternative::Text(Text::Words(words))));
         }
         if let Some(word) = schema.get("const") {
             let word = word.as_str().map(|word| Alternative::Text(Text::Words(vec![word])));
-            return found.push(word.unwrap_or(Alternative::Any));
+            return found.push(word.unwrap_or(Alternative::Unknown));
         }
         let types: Vec<_> = match schema.get("type") {
             Some(Value::String(one)) => vec![one.as_str()],
             Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
             // The keys of a map.
             None if schema.get("pattern").is_some() => vec!["string"],
-            _ => return found.push(Alternative::Any),
+            _ if says_nothing(schema) => return found.push(Alternative::Any),
+            _ => return found.push(Alternative::Unknown),
         };
         found.extend(types.into_iter().map(|name| alternative(name, schema)));
     }
 
-    /// A small value that the schema accepts. `None` if there is none, or none of a usual depth.
+    /// A small value that the schema accepts. `None` if there is none, or none of a usual size.
     pub(super) fn sample(self, schema: &'s Value) -> Option<Value> {
-        self.sample_within(schema, 12)
+        self.sample_within(schema, SAMPLE, &mut PARTS.clone())
     }
 
-    fn sample_within(self, schema: &'s Value, room: usize) -> Option<Value> {
+    /// As [`sample`](Self::sample), of one alternative.
+    pub(super) fn sample_of(self, alternative: &Alternative<'s>) -> Option<Value> {
+        self.sample_of_within(alternative, SAMPLE, &mut PARTS.clone())
+    }
+
+    /// An object with the required properties.
+    pub(super) fn least_object(self, object: &Object<'s>) -> Option<Map<String, Value>> {
+        self.least_object_within(object, SAMPLE, &mut PARTS.clone())
+    }
+
+    /// Whether there is a value of an alternative, of whatever size.
+    pub(super) fn has_value(self, alternative: &Alternative<'s>) -> bool {
+        self.has_value_of(alternative, &mut HashMap::new())
+    }
+
+    /// `known` has the schemas that were met, and `false` while they are looked at: a value that contains itself is none.
+    fn has_value_in(self, schema: &'s Value, known: &mut HashMap<*const Value, bool>) -> bool {
+        let schema = self.resolved(schema);
+        if let Some(known) = known.get(&std::ptr::from_ref(schema)) {
+            return *known;
+        }
+        known.insert(schema, false);
+        let found = self.alternatives(schema).iter().any(|one| self.has_value_of(one, known));
+        known.insert(schema, found);
+        found
+    }
+
+    fn has_value_of(self, alternative: &Alternative<'s>, known: &mut HashMap<*const Value, bool>) -> bool {
+        match alternative {
+            Alternative::Array(array) => {
+                (0..array.least).all(|at| array.item(at).is_some_and(|item| self.has_value_in(item, known)))
+            }
+            Alternative::Object(object) => object
+                .needed()
+                .iter()
+                .all(|name| object.properties.get(name).is_some_and(|property| self.has_value_in(property, known))),
+            Alternative::Text(text) => text.sample().is_some(),
+            Alternative::Any
+            | Alternative::Unknown
+            | Alternative::Null
+            | Alternative::Bool
+            | Alternative::Integer { .. }
+            | Alternative::Number => true,
+        }
+    }
+
+    fn sample_within(self, schema: &'s Value, room: usize, parts: &mut usize) -> Option<Value> {
         let room = room.checked_sub(1)?;
+        *parts = parts.checked_sub(1)?;
         let mut alternatives = self.alternatives(schema);
-        // An optional value says more if it is there.
-        alternatives.sort_by_key(|one| matches!(one, Alternative::Null));
-        alternatives.iter().find_map(|one| self.sample_of(one, room))
+        // An optional value says more if it is there, but a type that contains itself is not followed far.
+        let is_deep = room < DEEP;
+        alternatives.sort_by_key(|one| matches!(one, Alternative::Null) != is_deep);
+        alternatives.iter().find_map(|one| self.sample_of_within(one, room, parts))
     }
 
-    pub(super) fn sample_of(self, alternative: &Alternative<'s>, room: usize) -> Option<Value> {
+    fn sample_of_within(self, alternative: &Alternative<'s>, room: usize, parts: &mut usize) -> Option<Value> {
         Some(match alternative {
             Alternative::Any => json!({ "any": "value" }),
+            Alternative::Unknown => json!("…"),
             Alternative::Null => Value::Null,
             Alternative::Bool => json!(true),
             Alternative::Integer { least, greatest, without_zero } => {
@@ -173,21 +242,23 @@ impl<'s> Schemas<'s> {
             Alternative::Number => json!(0.5),
             Alternative::Text(text) => json!(text.sample()?),
             Alternative::Array(array) => {
-                let length = array.least.max(usize::from(array.greatest != Some(0)));
-                let item = |at| self.sample_within(array.item(at)?, room);
+                let length = array.least.max(usize::from(array.greatest != Some(0) && room >= DEEP));
+                let item = |at| self.sample_within(array.item(at)?, room, parts);
                 match (0..length).map(item).collect::<Option<Vec<_>>>() {
                     Some(items) => Value::Array(items),
                     None if array.least == 0 => json!([]),
                     None => return None,
                 }
             }
-            Alternative::Object(object) => Value::Object(self.least_object(object, room)?),
+            Alternative::Object(object) => Value::Object(self.least_object_within(object, room, parts)?),
         })
     }
 
-    /// An object with the required properties.
-    pub(super) fn least_object(self, object: &Object<'s>, room: usize) -> Option<Map<String, Value>> {
-        let of = |name: &&'s str| Some(((*name).to_owned(), self.sample_within(object.properties.get(*name)?, room)?));
+    fn least_object_within(self, object: &Object<'s>, room: usize, parts: &mut usize) -> Option<Map<String, Value>> {
+        let of = |name: &&'s str| {
+            let sample = self.sample_within(object.properties.get(*name)?, room, parts)?;
+            Some(((*name).to_owned(), sample))
+        };
         object.needed().iter().map(of).collect()
     }
 
@@ -204,17 +275,22 @@ impl<'s> Schemas<'s> {
     }
 
     /// Whether one of the alternatives accepts the value.
-    pub(super) fn accept_by_one(self, alternatives: &[Alternative<'s>], value: &Value, room: usize) -> bool {
+    pub(super) fn accept_by_one_of(self, alternatives: &[Alternative<'s>], value: &Value) -> bool {
+        self.accept_by_one(alternatives, value, DEEPEST)
+    }
+
+    fn accept_by_one(self, alternatives: &[Alternative<'s>], value: &Value, room: usize) -> bool {
         alternatives.iter().any(|one| match (one, value) {
-            (Alternative::Any, _) | (Alternative::Null, Value::Null) | (Alternative::Bool, Value::Bool(_)) => true,
+            (Alternative::Any | Alternative::Unknown, _)
+            | (Alternative::Null, Value::Null)
+            | (Alternative::Bool, Value::Bool(_)) => true,
             (Alternative::Number, Value::Number(_)) => true,
-            (Alternative::Integer { least, greatest, without_zero }, Value::Number(number)) => {
-                number.as_i128().is_some_and(|number| {
+            (Alternative::Integer { least, greatest, without_zero }, Value::Number(number)) => whole(number)
+                .is_some_and(|number| {
                     least.is_none_or(|least| least <= number)
                         && greatest.is_none_or(|greatest| number <= greatest)
                         && !(*without_zero && number == 0)
-                })
-            }
+                }),
             (Alternative::Text(kind), Value::String(text)) => kind.accepts(text),
             (Alternative::Array(array), Value::Array(items)) => {
                 array.least <= items.len()
@@ -271,6 +347,19 @@ impl<'s> Object<'s> {
         self.properties.get(name)?.get("const")?.as_str()
     }
 
+    /// Whether it is the variant for unknown ones.
+    pub(super) fn is_other(&self) -> bool {
+        self.properties.values().any(|schema| excepted(schema).is_some())
+    }
+
+    /// Whether it is the variant for unknown ones, and this one is known.
+    pub(super) fn is_other_than(&self, known: &Object<'_>) -> bool {
+        self.properties.iter().any(|(name, schema)| {
+            let words = excepted(schema).unwrap_or_default();
+            known.tag(name).is_some_and(|tag| words.contains(&tag))
+        })
+    }
+
     /// The tags, and the name of the only property of a variant with a content.
     pub(super) fn variant(&self) -> Option<&'s str> {
         let tag = self.properties.keys().find_map(|name| self.tag(name));
@@ -288,6 +377,7 @@ impl Text<'_> {
             Self::Any => "text".to_owned(),
             Self::Words(words) => (*words.first()?).to_owned(),
             Self::Char => "a".to_owned(),
+            Self::Except(words) => other_than(words),
             Self::Numeral { signed: true } => "-1".to_owned(),
             Self::Numeral { signed: false } => "1".to_owned(),
             Self::Format(format) => match *format {
@@ -310,6 +400,7 @@ impl Text<'_> {
             Self::Any => true,
             Self::Words(words) => words.contains(&text),
             Self::Char => text.chars().count() == 1,
+            Self::Except(words) => !words.contains(&text),
             // Only its sample is known to be one.
             Self::Format(_) => self.sample().as_deref() == Some(text),
             Self::Numeral { signed } => {
@@ -337,6 +428,7 @@ fn alternative<'s>(name: &str, schema: &'s Value) -> Alternative<'s> {
             (_, Some("^[0-9]+$")) => Text::Numeral { signed: false },
             (_, Some("^-?[0-9]+$")) => Text::Numeral { signed: true },
             _ if length("maxLength") == Some(1) => Text::Char,
+            _ if let Some(words) = excepted(schema) => Text::Except(words),
             _ => Text::Any,
         }),
         "array" => {
@@ -350,8 +442,22 @@ fn alternative<'s>(name: &str, schema: &'s Value) -> Alternative<'s> {
             Alternative::Array(Array { first, rest, least: length("minItems").unwrap_or(0), greatest })
         }
         "object" => Alternative::Object(object(schema)),
-        _ => Alternative::Any,
+        _ => Alternative::Unknown,
     }
+}
+
+/// The words that a string may not be: those of the variants that are known.
+fn excepted(schema: &Value) -> Option<Vec<&str>> {
+    schema.get("not")?.get("enum")?.as_array()?.iter().map(Value::as_str).collect()
+}
+
+/// A text that is none of these words.
+pub(super) fn other_than(words: &[&str]) -> String {
+    let mut other = "text".to_owned();
+    while words.contains(&other.as_str()) {
+        other.push('x');
+    }
+    other
 }
 
 fn object(schema: &Value) -> Object<'_> {
@@ -376,6 +482,19 @@ fn aliases(condition: &Value) -> Option<Aliases<'_>> {
     let names: Vec<_> = parts.iter().filter_map(|part| part.get("required")?.get(0)?.as_str()).collect();
     let is_required = names.len() == parts.len();
     (!names.is_empty()).then_some(Aliases { names, is_required })
+}
+
+/// Whether a schema has no words that a value could disagree with.
+fn says_nothing(schema: &Value) -> bool {
+    let is_ignored = |word: &String| word == DECLARED || ANNOTATIONS.contains(&word.as_str());
+    schema.as_object().is_some_and(|words| words.keys().all(is_ignored))
+}
+
+/// A whole number, also one that is wider than 64 bits.
+fn whole(number: &serde_json::Number) -> Option<i128> {
+    let is_wide = |float: &f64| float.fract() == 0.0 && (2_f64.powi(63)..2_f64.powi(126)).contains(&float.abs());
+    let float = || number.as_f64().filter(is_wide);
+    number.as_i128().or_else(|| float().map(|float| float as i128))
 }
 
 /// A number as JSON, also one that is wider than 64 bits.

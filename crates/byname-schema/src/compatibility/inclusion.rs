@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value};
+use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value, other_than};
 
 /// A place in which a reader refuses what a writer sends.
 #[derive(Clone, Debug)]
@@ -14,19 +14,17 @@ pub(super) struct Mismatch {
     pub(super) path: String,
     /// What the reader refuses.
     pub(super) why: String,
-    /// A whole value that the writer may send and the reader refuses.
-    pub(super) witness: Value,
+    /// A whole value that the writer may send and the reader refuses. `None` if it is too large to be shown.
+    pub(super) witness: Option<Value>,
 }
 
 /// The places in which `reader` refuses what `writer` sends. Both are schemas with their documents.
 pub(super) fn mismatches(writer: (Schemas<'_>, &Value), reader: (Schemas<'_>, &Value)) -> Vec<Mismatch> {
     let mut comparison = Comparison { writer: writer.0, reader: reader.0, known: HashMap::new() };
     let found = comparison.compare(writer.1, reader.1);
-    // What can't be shown is not claimed.
-    found
-        .into_iter()
-        .filter(|found| writer.0.accept(writer.1, &found.witness) && !reader.0.accept(reader.1, &found.witness))
-        .collect()
+    // What is not shown by its witness is not claimed.
+    let is_shown = |witness: &Value| writer.0.accept(writer.1, witness) && !reader.0.accept(reader.1, witness);
+    found.into_iter().filter(|found| found.witness.as_ref().is_none_or(is_shown)).collect()
 }
 
 /// The most mismatches of one pair of types. The same types can stand in many places of each other.
@@ -49,8 +47,11 @@ impl<'w, 'r> Comparison<'w, 'r> {
         self.known.insert(pair, None);
         let readers = self.reader.alternatives(reader);
         let mut found = Vec::new();
-        for sent in self.writer.alternatives(writer) {
-            found.extend(self.sent(&sent, &readers));
+        let writers = self.writer.alternatives(writer);
+        // A struct with one field looks like a variant, but is the only shape.
+        let is_only = writers.len() == 1 && readers.len() == 1;
+        for sent in writers {
+            found.extend(self.sent(&sent, &readers, is_only));
         }
         found.truncate(MOST);
         self.known.insert(pair, Some(found.clone()));
@@ -58,16 +59,22 @@ impl<'w, 'r> Comparison<'w, 'r> {
     }
 
     /// One alternative of the writer, which one of the reader has to accept.
-    fn sent(&mut self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
+    fn sent(&mut self, sent: &Alternative<'w>, readers: &[Alternative<'r>], is_only: bool) -> Vec<Mismatch> {
         if let Alternative::Text(Text::Words(words)) = sent
             && words.len() > 1
         {
             let each = words.iter().map(|word| Alternative::Text(Text::Words(vec![*word])));
-            return each.flat_map(|word| self.sent(&word, readers)).collect();
+            return each.flat_map(|word| self.sent(&word, readers, is_only)).collect();
+        }
+        // What is not known is not compared, and the variant for unknown ones is hardly sent.
+        match sent {
+            Alternative::Unknown => return Vec::new(),
+            Alternative::Object(object) if object.is_other() => return Vec::new(),
+            _ => {}
         }
         let mut nearest: Option<Vec<Mismatch>> = None;
         for taken in readers {
-            let Some(found) = self.included(sent, taken, readers.len() == 1) else {
+            let Some(found) = self.included(sent, taken, is_only) else {
                 continue;
             };
             if found.is_empty() {
@@ -83,7 +90,8 @@ impl<'w, 'r> Comparison<'w, 'r> {
 
     /// No alternative of the reader is of its kind.
     fn refused(&self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
-        let mut samples: Vec<_> = self.writer.sample_of(sent, 12).into_iter().collect();
+        let mut samples: Vec<_> = self.writer.sample_of(sent).into_iter().collect();
+        let is_too_large = samples.is_empty() && self.writer.has_value(sent);
         match sent {
             Alternative::Any => {
                 samples.extend([json!(null), json!(true), json!(-0.5), json!("any text"), json!([null])])
@@ -92,9 +100,10 @@ impl<'w, 'r> Comparison<'w, 'r> {
             Alternative::Text(Text::Numeral { .. }) => samples.extend((0..100).map(|number| json!(number.to_string()))),
             _ => {}
         }
-        let Some(witness) = samples.into_iter().find(|sample| !self.reader.accept_by_one(readers, sample, 12)) else {
+        let witness = samples.into_iter().find(|sample| !self.reader.accept_by_one_of(readers, sample));
+        if witness.is_none() && !is_too_large {
             return Vec::new();
-        };
+        }
         let variant = match sent {
             Alternative::Text(Text::Words(words)) => words.first().copied(),
             Alternative::Object(object) => object.variant(),
@@ -119,9 +128,9 @@ impl<'w, 'r> Comparison<'w, 'r> {
 
     /// The mismatches of two alternatives of one kind. `None` if they are of two kinds.
     fn included(&mut self, sent: &Alternative<'w>, taken: &Alternative<'r>, is_only: bool) -> Option<Vec<Mismatch>> {
-        let one = |rule, why: String, witness: Value| Some(vec![Mismatch { rule, path: String::new(), why, witness }]);
+        let one = |rule, why: String, witness: Value| Some(vec![mismatch(rule, why, Some(witness))]);
         match (sent, taken) {
-            (_, Alternative::Any)
+            (_, Alternative::Any | Alternative::Unknown)
             | (Alternative::Null, Alternative::Null)
             | (Alternative::Bool, Alternative::Bool)
             | (Alternative::Integer { .. } | Alternative::Number, Alternative::Number) => Some(Vec::new()),
@@ -135,13 +144,13 @@ impl<'w, 'r> Comparison<'w, 'r> {
                 if let Some(lower) = lower
                     && least.is_none_or(|least| least < *lower)
                 {
-                    let sent = least.unwrap_or(lower - 1);
+                    let sent = least.unwrap_or_else(|| beyond(*lower, -1));
                     return one("range-narrower", format!("numbers below {lower} are refused"), number_value(sent));
                 }
                 if let Some(upper) = upper
                     && greatest.is_none_or(|greatest| greatest > *upper)
                 {
-                    let sent = greatest.unwrap_or(upper + 1);
+                    let sent = greatest.unwrap_or_else(|| beyond(*upper, 1));
                     return one("range-narrower", format!("numbers above {upper} are refused"), number_value(sent));
                 }
                 let has_zero = least.is_none_or(|least| least <= 0) && greatest.is_none_or(|greatest| greatest >= 0);
@@ -153,12 +162,15 @@ impl<'w, 'r> Comparison<'w, 'r> {
             (Alternative::Text(sent), Alternative::Text(taken)) => text(sent, taken),
             (Alternative::Array(sent), Alternative::Array(taken)) => Some(self.array(sent, taken)),
             (Alternative::Object(sent), Alternative::Object(taken)) => {
-                // Other variants of an enum. A struct with one field looks like a variant, but is the only shape.
+                // Other variants of an enum.
                 if !is_only
                     && sent.variant().is_some()
                     && taken.variant().is_some()
                     && sent.variant() != taken.variant()
                 {
+                    return None;
+                }
+                if taken.is_other_than(sent) {
                     return None;
                 }
                 Some(self.object(sent, taken))
@@ -168,20 +180,20 @@ impl<'w, 'r> Comparison<'w, 'r> {
     }
 
     fn array(&mut self, sent: &Array<'w>, taken: &Array<'r>) -> Vec<Mismatch> {
-        let of_length = |this: &Self, length: usize| -> Option<Value> {
+        let of_length = |this: &Self, length: usize| -> Option<Vec<Value>> {
             (0..length).map(|at| this.writer.sample(sent.item(at)?)).collect()
         };
         if sent.least < taken.least {
             let why = format!("fewer than {} items are refused", taken.least);
             let witness = of_length(self, sent.least);
-            return witness.map(|witness| mismatch("length-differs", why, witness)).into_iter().collect();
+            return self.shown(sent.clone(), mismatch("length-differs", why, witness.map(Value::Array)));
         }
         if let Some(most) = taken.greatest
             && sent.greatest.is_none_or(|greatest| greatest > most)
         {
             let why = format!("more than {most} items are refused");
             let witness = of_length(self, most + 1);
-            return witness.map(|witness| mismatch("length-differs", why, witness)).into_iter().collect();
+            return self.shown(sent.clone(), mismatch("length-differs", why, witness.map(Value::Array)));
         }
         let places = sent.first.len().max(taken.first.len()) + usize::from(sent.rest.is_some());
         let mut found = Vec::new();
@@ -193,40 +205,41 @@ impl<'w, 'r> Comparison<'w, 'r> {
             for inner in self.compare(item, expected) {
                 // The others around it.
                 let around = |other| {
-                    if other == at { Some(inner.witness.clone()) } else { self.writer.sample(sent.item(other)?) }
+                    if other == at { inner.witness.clone() } else { self.writer.sample(sent.item(other)?) }
                 };
                 let witness: Option<Vec<_>> = (0..sent.least.max(at + 1)).map(around).collect();
                 let step = if is_one_of_many { "[]".to_owned() } else { format!("[{at}]") };
-                found.extend(witness.map(|witness| inner.within(&step, Value::Array(witness))));
+                found.extend(self.shown(sent.clone(), inner.within(&step, witness.map(Value::Array))));
             }
         }
         found
     }
 
     fn object(&mut self, sent: &Object<'w>, taken: &Object<'r>) -> Vec<Mismatch> {
-        let Some(least) = self.writer.least_object(sent, 12) else {
+        let least = self.writer.least_object(sent);
+        if least.is_none() && !self.writer.has_value(&Alternative::Object(sent.clone())) {
             return Vec::new();
-        };
+        }
         let written = sent.needed();
         let mut found = Vec::new();
         for name in &taken.required {
             if !written.contains(name) {
-                found.push(required(name, sent, &least));
+                found.push(required(name, sent, least.clone()));
             }
         }
         for aliases in taken.aliases.iter().filter(|aliases| aliases.is_required) {
             if !aliases.names.iter().any(|name| written.contains(name)) {
-                found.push(required(aliases.names[0], sent, &least));
+                found.push(required(aliases.names[0], sent, least.clone()));
             }
         }
         for (name, value) in &sent.properties {
             if sent.is_alias(name) {
                 continue;
             }
-            let with = |value: Value| {
-                let mut members = least.clone();
-                members.insert((*name).to_owned(), value);
-                Value::Object(members)
+            let with = |value: Option<Value>| {
+                let mut members = least.clone()?;
+                members.insert((*name).to_owned(), value?);
+                Some(Value::Object(members))
             };
             match (taken.properties.get(name), taken.others) {
                 (Some(expected), _) => {
@@ -237,10 +250,10 @@ impl<'w, 'r> Comparison<'w, 'r> {
                 }
                 (None, Others::Ignored) => {}
                 (None, Others::Refused) => {
-                    if let Some(value) = self.writer.sample(value) {
-                        let why = format!("`{name}` is not known, and is refused");
-                        found.push(mismatch("property-unknown", why, with(value)).below(name));
-                    }
+                    let why = format!("`{name}` is not known, and is refused");
+                    found.extend(
+                        self.shown_of(value, |value| mismatch("property-unknown", why, with(value)).below(name)),
+                    );
                 }
                 (None, Others::Entries { values, .. }) => {
                     found.extend(self.compare(value, values).into_iter().map(|inner| {
@@ -251,9 +264,22 @@ impl<'w, 'r> Comparison<'w, 'r> {
             }
         }
         if let Others::Entries { names, values } = sent.others {
-            found.extend(self.entries(names, values, &least, taken));
+            found.extend(self.entries(names, values, least.as_ref(), taken));
         }
         found
+    }
+
+    /// A mismatch of an array, if there is such an array.
+    fn shown(&self, sent: Array<'w>, found: Mismatch) -> Vec<Mismatch> {
+        let is_shown = found.witness.is_some() || self.writer.has_value(&Alternative::Array(sent));
+        is_shown.then_some(found).into_iter().collect()
+    }
+
+    /// A mismatch with a value of this schema, if there is one.
+    fn shown_of(&self, schema: &'w Value, found: impl FnOnce(Option<Value>) -> Mismatch) -> Option<Mismatch> {
+        let value = self.writer.sample(schema);
+        let has_value = || self.writer.alternatives(schema).iter().any(|one| self.writer.has_value(one));
+        (value.is_some() || has_value()).then(|| found(value))
     }
 
     /// The entries of a map.
@@ -261,7 +287,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
         &mut self,
         names: Option<&'w Value>,
         values: &'w Value,
-        least: &Map<String, Value>,
+        least: Option<&Map<String, Value>>,
         taken: &Object<'r>,
     ) -> Vec<Mismatch> {
         let key = match names {
@@ -271,18 +297,17 @@ impl<'w, 'r> Comparison<'w, 'r> {
         let Some(key) = key else {
             return Vec::new();
         };
-        let with = |key: &str, value: Value| {
-            let mut members = least.clone();
-            members.insert(key.to_owned(), value);
-            Value::Object(members)
+        let with = |key: &str, value: Option<Value>| {
+            let mut members = least?.clone();
+            members.insert(key.to_owned(), value?);
+            Some(Value::Object(members))
         };
         match taken.others {
             Others::Ignored => Vec::new(),
             Others::Refused => {
-                let value = self.writer.sample(values);
                 let refused =
                     |value| mismatch("property-unknown", "other properties are refused".to_owned(), with(&key, value));
-                value.map(refused).into_iter().collect()
+                self.shown_of(values, refused).into_iter().collect()
             }
             Others::Entries { names: expected, values: expected_values } => {
                 let mut found: Vec<_> = self
@@ -297,10 +322,11 @@ impl<'w, 'r> Comparison<'w, 'r> {
                     static ANY_NAME: std::sync::LazyLock<Value> =
                         std::sync::LazyLock::new(|| json!({ "type": "string" }));
                     let any: &'w Value = names.unwrap_or(&ANY_NAME);
-                    let value = self.writer.sample(values).unwrap_or_default();
-                    found.extend(self.compare(any, expected).into_iter().filter_map(|inner| {
-                        let witness = with(inner.witness.as_str()?, value.clone());
-                        Some(inner.within("{key}", witness))
+                    let value = self.writer.sample(values);
+                    found.extend(self.compare(any, expected).into_iter().map(|inner| {
+                        let witness = inner.witness.as_ref().and_then(Value::as_str);
+                        let witness = witness.and_then(|key| with(key, value.clone()));
+                        inner.within("{key}", witness)
                     }));
                 }
                 found
@@ -311,7 +337,7 @@ impl<'w, 'r> Comparison<'w, 'r> {
 
 impl Mismatch {
     /// The same one, of the value around it.
-    fn within(self, step: &str, witness: Value) -> Self {
+    fn within(self, step: &str, witness: Option<Value>) -> Self {
         Self { witness, ..self.below(step) }
     }
 
@@ -324,49 +350,53 @@ impl Mismatch {
     }
 }
 
-fn mismatch(rule: &'static str, why: String, witness: Value) -> Mismatch {
+fn mismatch(rule: &'static str, why: String, witness: Option<Value>) -> Mismatch {
     Mismatch { rule, path: String::new(), why, witness }
 }
 
+/// A number that is beyond this one, in this direction. If it has more than 64 bits, it is one that a float has too, because some
+/// programs keep no other ones.
+fn beyond(bound: i128, direction: i128) -> i128 {
+    let next = bound.saturating_add(direction);
+    let is_usual = i64::try_from(next).is_ok() || u64::try_from(next).is_ok();
+    if is_usual { next } else { direction << 64 }
+}
+
 /// The reader needs a property that the writer may leave out.
-fn required(name: &str, sent: &Object<'_>, least: &Map<String, Value>) -> Mismatch {
+fn required(name: &str, sent: &Object<'_>, least: Option<Map<String, Value>>) -> Mismatch {
     let why = match sent.properties.contains_key(name) {
-        true => format!("`{name}` is required, and need not be sent"),
+        true => format!("`{name}` is required, and may be left out by the sender"),
         false => format!("`{name}` is required, and is not sent"),
     };
-    mismatch("property-required", why, Value::Object(least.clone())).below(name)
+    mismatch("property-required", why, least.map(Value::Object)).below(name)
 }
 
 fn text(sent: &Text<'_>, taken: &Text<'_>) -> Option<Vec<Mismatch>> {
-    let refused = |why: &str, witness: &str| Some(vec![mismatch("text-narrower", why.to_owned(), json!(witness))]);
+    let refused =
+        |why: &str, witness: &str| Some(vec![mismatch("text-narrower", why.to_owned(), Some(json!(witness)))]);
     match (sent, taken) {
-        (_, Text::Any) | (Text::Char, Text::Char) => Some(Vec::new()),
+        (_, Text::Any | Text::Except(_)) | (Text::Char, Text::Char) => Some(Vec::new()),
         (Text::Words(words), Text::Words(known)) => words.iter().all(|word| known.contains(word)).then(Vec::new),
         (Text::Numeral { signed }, Text::Numeral { signed: takes_sign }) if !signed || *takes_sign => Some(Vec::new()),
         (Text::Numeral { .. }, Text::Numeral { .. }) => refused("negative numbers are refused", "-1"),
         (Text::Format(sent), Text::Format(taken)) if sent == taken => Some(Vec::new()),
         (Text::Words(words), Text::Char) if words.iter().all(|word| word.chars().count() == 1) => Some(Vec::new()),
         (Text::Char | Text::Numeral { .. }, Text::Words(_)) => None,
-        (Text::Any, Text::Words(known)) => {
-            let mut other = "text".to_owned();
-            while known.contains(&other.as_str()) {
-                other.push('x');
-            }
-            refused("only the names of variants are taken", &other)
-        }
+        (Text::Any, Text::Words(known)) => refused("only the names of variants are taken", &other_than(known)),
         (_, Text::Format(format)) => {
             let witness = sent.sample()?;
             refused(&format!("only a text of the format `{format}` is taken"), &witness)
         }
         (_, Text::Char) => refused("only a single character is taken", &sent.sample()?),
         (_, Text::Numeral { .. }) => refused("only whole numbers are taken as keys", &sent.sample()?),
-        (Text::Format(_), Text::Words(_)) => None,
+        (Text::Format(_) | Text::Except(_), Text::Words(_)) => None,
     }
 }
 
 fn kind(of: &Alternative<'_>) -> String {
     match of {
         Alternative::Any => "any value".to_owned(),
+        Alternative::Unknown => "a value of which nothing is known".to_owned(),
         Alternative::Null => "null".to_owned(),
         Alternative::Bool => "a boolean".to_owned(),
         Alternative::Integer { .. } => "a whole number".to_owned(),

@@ -50,7 +50,7 @@ impl Tracer<'_> {
                         is_closed = !self.takes(place, &Sample::Map([entries.as_slice(), &[unknown]].concat()));
                         self.part(node).sample.get_or_insert(Sample::Map(entries));
                     }
-                    None => open = Some(OpenReason::Refuses),
+                    None => open = Some(self.refuses()),
                 }
                 let (tag, variant) = ((*tag).to_owned(), (*variant).to_owned());
                 alternatives[at] = Some(Alternative::Adjacent { tag, variant, content: Some(content), is_closed });

@@ -21,7 +21,7 @@ impl Tracer<'_> {
     /// A shape of which all values should be taken, if these are.
     pub(super) fn tried_leaf<const N: usize>(&mut self, place: &Place, shape: Shape, values: [Sample; N]) -> NodeId {
         let mut taken: Vec<_> = values.into_iter().filter(|value| self.takes(place, value)).collect();
-        let open = (taken.len() < N).then_some(OpenReason::Refuses);
+        let open = (taken.len() < N).then_some(self.refuses());
         taken.reverse();
         self.leaf_with(shape, taken.pop(), taken, open)
     }
@@ -31,7 +31,7 @@ impl Tracer<'_> {
         let values: Vec<_> = some.into_iter().filter(|value| (least..=greatest).contains(value)).collect();
         let taken: Vec<_> = values.iter().copied().filter(|value| self.takes(place, &Sample::Int(*value))).collect();
         let all_but_zero = may_lack_zero && values.iter().all(|value| taken.contains(value) != (*value == 0));
-        let open = (!all_but_zero && taken.len() < values.len()).then_some(OpenReason::Refuses);
+        let open = (!all_but_zero && taken.len() < values.len()).then_some(self.refuses());
         let shape = match all_but_zero {
             true if least == 0 => Shape::Integer { least: 1, greatest, without_zero: false },
             without_zero => Shape::Integer { least, greatest, without_zero },
@@ -46,7 +46,7 @@ impl Tracer<'_> {
         let plain = PLAIN.map(Sample::str);
         let taken: Vec<_> = plain.into_iter().filter(|text| self.takes(place, text)).collect();
         if !taken.is_empty() {
-            let open = (taken.len() < PLAIN.len()).then_some(OpenReason::Refuses);
+            let open = (taken.len() < PLAIN.len()).then_some(self.refuses());
             let mut taken = taken.into_iter();
             return self.leaf_with(Shape::String { format: None }, taken.next(), taken.collect(), open);
         }
@@ -57,7 +57,7 @@ impl Tracer<'_> {
             [format] => Some(*format),
             _ => None,
         };
-        self.leaf(Shape::String { format }, sample, Some(OpenReason::Refuses))
+        self.leaf(Shape::String { format }, sample, Some(self.refuses()))
     }
 
     pub(super) fn bytes(&mut self, place: &Place) -> NodeId {
@@ -67,7 +67,7 @@ impl Tracer<'_> {
             return self.leaf(Shape::Bytes { or_string }, Some(array), None);
         }
         let sample = or_string.then(|| Sample::str("a"));
-        self.leaf(Shape::Any, sample, Some(OpenReason::Refuses))
+        self.leaf(Shape::Any, sample, Some(self.refuses()))
     }
 
     /// A type that decides by the value what it reads.

@@ -34,7 +34,7 @@ impl Tracer<'_> {
             let missing = match verdict.said {
                 Some(Said::MissingField(field)) => field,
                 _ => {
-                    open = Some(self.stopped.unwrap_or(OpenReason::Refuses));
+                    open = Some(self.refuses());
                     break;
                 }
             };
@@ -231,8 +231,9 @@ impl Tracer<'_> {
                 let name = missing.to_owned();
                 properties.push(Property { name, aliases: Vec::new(), value, is_required: true });
             }
-            let is_enum = matches!(self.parts[value.0].node.shape, Shape::OneOf(_));
-            is_behind_tag |= inside.copied.is_some() && is_enum;
+            // A tag whose words could not be found out is any value.
+            let may_be_tag = matches!(self.parts[value.0].node.shape, Shape::OneOf(_) | Shape::Any);
+            is_behind_tag |= inside.copied.is_some() && may_be_tag;
             match self.sample(value)? {
                 Some(sample) => entries.push((Sample::str(missing), sample)),
                 None => break,

@@ -10,7 +10,7 @@ use crate::type_schema::{Alternative, NodeId, OpenReason, Shape, TypeSchema};
 const VALUES: usize = 10_000;
 
 /// The parts around a part, from the outermost, each with the number of the part inside it.
-type Path = Vec<(NodeId, usize)>;
+pub(super) type Path = Vec<(NodeId, usize)>;
 
 impl Tracer<'_> {
     /// Opens the parts that the type writes otherwise than it reads them. What is written depends on the place, as with
@@ -65,6 +65,7 @@ impl Tracer<'_> {
                 values.extend(alternatives.iter().filter_map(|alternative| match alternative {
                     Alternative::Unit(name) => Some(Sample::str(name)),
                     Alternative::OtherString => Some(Sample::str(UNKNOWN)),
+                    Alternative::OtherTag { tag } => Some(Sample::Map(vec![named(tag, Sample::str(UNKNOWN))])),
                     Alternative::Adjacent { tag, variant, .. } => {
                         Some(Sample::Map(vec![named(tag, Sample::str(variant))]))
                     }
@@ -82,7 +83,7 @@ impl Tracer<'_> {
     }
 
     /// The parts inside a part, with their numbers.
-    fn inside(&self, id: NodeId) -> Vec<(usize, NodeId)> {
+    pub(super) fn inside(&self, id: NodeId) -> Vec<(usize, NodeId)> {
         match &self.parts[id.0].node.shape {
             // Some alternatives have nothing inside.
             Shape::OneOf(alternatives) => {
@@ -96,7 +97,7 @@ impl Tracer<'_> {
     }
 
     /// A value of a part with this value in the part inside it that has this number.
-    fn around(&self, id: NodeId, at: usize, value: Sample) -> Option<Sample> {
+    pub(super) fn around(&self, id: NodeId, at: usize, value: Sample) -> Option<Sample> {
         let part = &self.parts[id.0];
         let sample_of = |id: NodeId| self.parts[id.0].sample.clone();
         Some(match (&part.node.shape, &part.sample) {
@@ -126,6 +127,6 @@ impl Tracer<'_> {
     }
 }
 
-fn named(key: &str, value: Sample) -> (Sample, Sample) {
+pub(super) fn named(key: &str, value: Sample) -> (Sample, Sample) {
     (Sample::str(key), value)
 }

@@ -253,6 +253,24 @@ fn a_type_whose_code_panics_is_open() {
     assert_eq!(schema.open()[0], "take: arguments.arg0 (its code has panicked)");
 }
 
+#[derive(Serialize, Deserialize)]
+struct Slow(#[serde(deserialize_with = "dawdle")] u8);
+
+/// Takes all the time that the types of a function have.
+fn dawdle<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    std::thread::sleep(std::time::Duration::from_millis(1001));
+    u8::deserialize(deserializer)
+}
+
+#[test]
+fn a_type_that_takes_too_long_leaves_other_functions_their_time() {
+    let server = Server::new().function("slow", |_: Slow| async {}).function("quick", |_: u8| async {});
+    let schema = server.schema();
+    let too_long = |open: &&String| open.contains("took too long");
+    assert_eq!(schema.open().iter().filter(too_long).count(), 1, "{:?}", schema.open());
+    assert_eq!(function(&schema.to_json(), "quick")["arguments"][0]["schema"]["maximum"], json!(255));
+}
+
 #[tokio::test]
 async fn the_document_is_at_a_page_for_those_who_may_learn_names() {
     let running = Running::new(orders()).await;
@@ -364,7 +382,7 @@ async fn the_service_is_described_as_openapi_and_as_openrpc() {
     assert_eq!(body["properties"]["order"]["$ref"], "#/components/schemas/Order");
     assert_eq!((&body["required"], &body["properties"]["tries"]["default"]), (&json!(["order"]), &json!(2)));
     let find = &openapi["paths"]["/find"]["get"];
-    assert_eq!(find["parameters"][0]["content"]["application/json"]["schema"]["maximum"], u32::MAX);
+    assert_eq!(find["parameters"][0]["schema"]["maximum"], u32::MAX);
     let openrpc = page("/rpc/!openrpc.json").await;
     let names: Vec<_> = openrpc["methods"].as_array().unwrap().iter().map(|method| &method["name"]).collect();
     assert_eq!(names, ["orders.place", "find"], "no streams");
@@ -424,4 +442,29 @@ async fn a_client_compares_its_stubs_with_the_service() {
     );
     let elsewhere = client.prefix("a").check(byname::stubs![stock::find]).await.unwrap_err();
     assert!(elsewhere.message().contains("no function `a.find`"), "{elsewhere}");
+}
+
+#[cfg(feature = "schemars")]
+#[test]
+fn what_types_declare_by_schemars_stands_in_their_schemas() {
+    /// A parcel.
+    #[derive(Serialize, Deserialize, schemars::JsonSchema)]
+    struct Parcel {
+        /// In grams.
+        #[schemars(range(max = 20_000))]
+        weight: u32,
+    }
+
+    #[rpc]
+    async fn send(parcel: Parcel, #[rpc(default = 1)] tries: u8) -> Result<Vec<Parcel>, OrderError> {
+        Ok((0..tries).map(|_| Parcel { weight: parcel.weight }).collect())
+    }
+
+    let schema = Server::new().method::<send>().schema();
+    let parcel = &schema.to_json()["$defs"]["Parcel"];
+    assert_eq!(parcel["description"], "A parcel.");
+    assert_eq!(parcel["properties"]["weight"]["x-declared"], json!({ "maximum": 20_000 }));
+    let openapi = schema.to_openapi(None);
+    assert_eq!(openapi["components"]["schemas"]["Parcel"]["properties"]["weight"]["maximum"], 20_000);
+    assert_eq!(function(&schema.to_json(), "send")["error"]["schema"], json!({ "$ref": "#/$defs/OrderError" }));
 }
