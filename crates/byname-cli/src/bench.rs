@@ -22,6 +22,7 @@ use std::{fs, thread};
 
 use byname::{Args, CallError, Client, ClientBuilder, Code, Executed, Transport};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -35,7 +36,8 @@ use self::progress::Progress;
 use self::recorder::{TICK, nanos};
 use self::report::{Report, WorkerEnds};
 use self::worker::{Said, SharedLoad};
-use crate::exit::CommandError;
+use crate::call::random_key;
+use crate::exit::{CommandError, with_options};
 use crate::terminal_text::print_text;
 
 /// The options of `byname bench`.
@@ -71,6 +73,9 @@ pub(crate) struct BenchOptions {
     /// Threads that send load [default: one for each CPU]
     #[arg(long, short = 't', value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Give each call a key, where the service does not tell that the function needs one
+    #[arg(long)]
+    pub(crate) keyed: bool,
     /// Send load to a function that is not readonly without asking
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
@@ -91,6 +96,8 @@ pub(crate) struct BenchTarget {
     pub(crate) args: Args,
     /// Whether the function is declared `readonly`. `None` if it is not known.
     pub(crate) is_readonly: Option<bool>,
+    /// Whether each call has a key of its own. Calls with one key would run once.
+    pub(crate) is_keyed: bool,
     /// Makes a client of a builder that has what the load needs. It adds TLS, tokens and headers.
     pub(crate) connect: Box<dyn Fn(ClientBuilder) -> Result<Client, byname::Error> + Send + Sync>,
 }
@@ -127,13 +134,13 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
         Permission::Ask(question) => match permission::ask(&question) {
             Ok(true) => {}
             Ok(false) => {
-                return Err(CommandError::failed("no load was sent, because the answer was not yes".to_owned()));
+                return Err(CommandError::usage("no load was sent, because the answer was not yes"));
             }
-            Err(why) => return Err(CommandError::failed(format!("stdin can't be read: {why}; give --yes"))),
+            Err(why) => return Err(CommandError::other(format!("stdin can't be read: {why}; give --yes"))),
         },
     }
     let mut interrupts = Interrupts::new()
-        .map_err(|why| CommandError::failed(format!("the signals that end the load can't be received: {why}")))?;
+        .map_err(|why| CommandError::other(format!("the signals that end the load can't be received: {why}")))?;
     send(plan, target, async || interrupts.next().await).await.map_err(CommandError::failed)
 }
 
@@ -176,11 +183,11 @@ async fn try_once(plan: &Plan, target: &BenchTarget) -> Result<(), String> {
         return Ok(());
     }
     for client in target.clients(plan, 0)?.into_iter().take(1) {
-        let result = client.call::<IgnoredAny>(&target.name, target.args.clone()).await;
+        let result = target.call(&client).await;
         if let Err(CallError::Rpc(error)) = result
             && is_hopeless(error.code(), error.executed())
         {
-            return Err(format!("the first call failed, so no load was sent: {error}"));
+            return Err(format!("the first call failed, so no load was sent: {}", with_options(&error.to_string())));
         }
     }
     Ok(())
@@ -281,6 +288,12 @@ impl Interrupts {
 }
 
 impl BenchTarget {
+    /// The answer is read to its end and is not kept.
+    async fn call(&self, client: &Client) -> Result<IgnoredAny, CallError<Value>> {
+        let call = client.call(&self.name, self.args.clone());
+        if self.is_keyed { call.idempotency_key(&random_key()).await } else { call.await }
+    }
+
     /// The clients of a worker.
     ///
     /// # Errors
@@ -323,10 +336,11 @@ fn print(options: &BenchOptions, report: &Report) -> Result<(), CommandError> {
         if file.as_os_str() == "-" {
             return print_text(&report.to_json());
         }
-        let wrong = |why| CommandError::failed(format!("{} can't be written: {why}", file.display()));
+        let wrong = |why| CommandError::other(format!("{} can't be written: {why}", file.display()));
         fs::write(file, report.to_json()).map_err(wrong)?;
     }
-    let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    let width = || terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    let width = io::stdout().is_terminal().then(width);
     print_text(&summary::summary(report, width))
 }
 
@@ -356,6 +370,7 @@ mod tests {
             name: name.to_owned(),
             args,
             is_readonly: Some(true),
+            is_keyed: false,
             connect: Box::new(|builder| builder.build()),
         }
     }
@@ -383,6 +398,20 @@ mod tests {
         // A machine that is very slow does not send all.
         assert_eq!(report.calls + sending.unsent, 200, "{report:?}");
         assert_eq!(report.answered, report.calls, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn each_call_of_a_keyed_function_has_a_key_of_its_own() {
+        let runs = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&runs);
+        let server = Server::new().function("pay", move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { 7 }
+        });
+        let target = BenchTarget { is_keyed: true, ..target_at(server, "pay", Args::new()).await };
+        let options = BenchOptions { calls: Some(50), threads: Some(2), ..BenchOptions::default() };
+        let report = send(Plan::new(&options, 2).unwrap(), target, std::future::pending::<()>).await.unwrap();
+        assert_eq!((report.answered, runs.load(Ordering::Relaxed)), (50, 50), "{report:?}");
     }
 
     #[tokio::test]

@@ -6,22 +6,25 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema, Streaming};
+use byname::{CallError, Client, Error, HeaderMap, Streaming};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::call_arguments::{WrittenArguments, arguments, json_of_distinct_names};
+use crate::call_arguments::{WrittenArguments, arguments, is_standard_input, json_of_distinct_names};
 use crate::call_as_code::{CallLanguage, WrittenCall};
-use crate::exit::CommandError;
+use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ServiceOptions, known_schema};
 use crate::terminal_text::{inert, json_line, json_lines, print_text, print_to_reader, say};
 
 #[derive(clap::Args)]
-#[command(override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]")]
+#[command(
+    override_usage = "byname call [OPTIONS] [SERVICE] <NAME> [ARGUMENTS]... [-- <ARGUMENTS>...]",
+    after_long_help = EXIT_CODES
+)]
 pub(crate) struct CallCommand {
     #[command(flatten)]
     options: ServiceOptions,
-    /// All arguments as JSON: an object by name, an array by position, or - for standard input
+    /// All arguments as JSON: an object by name, an array by position, @FILE, or - for standard input
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     json: Option<String>,
     /// Print the call as a program in place of calling
@@ -30,6 +33,12 @@ pub(crate) struct CallCommand {
     /// The key with which a call runs once [default: a random one, if the function needs one]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Read a stream as the result, where the service does not tell that it is one
+    #[arg(long)]
+    stream: bool,
+    /// Send the lines of standard input as a stream, where the service does not tell that the function takes one
+    #[arg(long)]
+    items: bool,
     /// Show the exchange: the call with its headers, the time, and the headers of the reply
     #[arg(long, short)]
     verbose: bool,
@@ -50,8 +59,17 @@ impl CallCommand {
             ));
         };
         let client = service.client(&self.options)?;
-        let schema = known_schema(&client).await?;
+        let schema = known_schema(&client, name).await?;
         let known = schema.as_ref().and_then(|schema| Some((schema, schema.function(name)?)));
+        let reads_input = self.json.as_deref().is_some_and(|json| json == "-" || json == "@-")
+            || words.iter().chain(&self.unnamed).any(|word| is_standard_input(word));
+        let taken = known.and_then(|(_, function)| function.takes.as_ref());
+        if reads_input && (self.items || taken.is_some()) {
+            let stream = taken.map(|stream| format!(" `{}`", stream.name)).unwrap_or_default();
+            return Err(CommandError::usage(format!(
+                "standard input has the items of the stream{stream}, and can't have an argument too; give that as a word or as `@file`"
+            )));
+        }
         let written = match &self.json {
             Some(_) if !words.is_empty() || !self.unnamed.is_empty() => {
                 return Err(CommandError::usage("the arguments are given by --json and as words; use one of them"));
@@ -60,29 +78,39 @@ impl CallCommand {
             None => arguments(known, words, &self.unnamed)?,
         };
         let function = known.map(|(_, function)| function);
+        let takes = self.items || function.is_some_and(|function| function.takes.is_some());
+        let streams = self.stream || function.is_some_and(|function| function.streams);
         if let Some(language) = self.language {
             let by_name = written.by_name(function).ok_or_else(|| {
                 CommandError::usage(
                     "the service does not tell the names of its arguments; give them by name: `a=1 b=2`",
                 )
             })?;
-            let keyed = function.is_some_and(|function| function.keyed);
+            // A program must not send a token where this command does not.
+            if let Some(refused) = client.explain(name).await.refused {
+                return Err(refused.into());
+            }
             let call = WrittenCall {
                 url: &service.url,
                 name,
+                known,
+                takes,
+                streams,
                 arguments: &by_name,
                 headers: service.headers(),
-                keyed,
-                has_token: service.has_token(),
+                key: self.idempotency_key.as_deref(),
+                credentials: service.credentials(),
+                timeout: self.options.timeout,
+                over_http: self.options.http,
             };
-            print_text(&call.text(language))?;
+            print_text(&call.text(language)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let is_keyed = function.is_some_and(|function| function.keyed);
         let key = self.idempotency_key.or_else(|| is_keyed.then(random_key));
         let exchange = Exchange { is_shown: self.verbose };
         exchange.sent(name, &written, service.headers(), key.as_deref());
-        CallToMake { client: &client, name, known, written, key, exchange }.make().await
+        CallToMake { client: &client, name, takes, streams, written, key, exchange }.make().await
     }
 }
 
@@ -90,7 +118,10 @@ impl CallCommand {
 struct CallToMake<'c> {
     client: &'c Client,
     name: &'c str,
-    known: Option<(&'c ServiceSchema, &'c FunctionSchema)>,
+    /// Whether the function takes a stream.
+    takes: bool,
+    /// Whether it returns one.
+    streams: bool,
     written: WrittenArguments,
     key: Option<String>,
     exchange: Exchange,
@@ -99,10 +130,9 @@ struct CallToMake<'c> {
 impl CallToMake<'_> {
     async fn make(self) -> Result<ExitCode, CommandError> {
         let began = Instant::now();
-        let function = self.known.map(|(_, function)| function);
-        let items = function.is_some_and(|function| function.takes.is_some()).then(standard_input_items);
+        let items = self.takes.then(standard_input_items);
         let args = self.written.into_args();
-        if function.is_some_and(|function| function.streams) {
+        if self.streams {
             let mut call = self.client.stream::<Value>(self.name, args);
             if let Some(items) = items {
                 call = call.streaming(items);
@@ -161,8 +191,9 @@ impl Exchange {
             (false, true) => json_line(&positional),
             (false, false) => format!("{} {}", json_line(&positional), json_line(&named)),
         };
-        say(format_args!("> {name} {arguments}"));
+        say(format_args!("> {} {arguments}", inert(name)));
         for (header, value) in headers {
+            let value = if header.eq_ignore_ascii_case("authorization") { "…" } else { value };
             say(format_args!("> {}: {}", inert(header), inert(value)));
         }
         if let Some(key) = key {
@@ -215,7 +246,7 @@ fn wrong(at: usize, why: &str) -> Error {
 }
 
 /// A key that no other call has.
-fn random_key() -> String {
+pub(crate) fn random_key() -> String {
     let part = || std::hash::RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", part(), part())
 }

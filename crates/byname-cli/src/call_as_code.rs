@@ -1,9 +1,20 @@
 //! A call as a program: `byname call --as`.
 
+mod curl;
+mod http_request;
+mod python;
+mod rust;
+mod typescript;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use byname::{FunctionSchema, ServiceSchema};
 use serde_json::{Map, Value};
 
-use crate::show::shell_word;
-use crate::terminal_text::{json_line, json_lines};
+use self::http_request::HttpRequest;
+pub(crate) use self::http_request::endpoint;
+use crate::exit::CommandError;
 
 /// The language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -15,150 +26,74 @@ pub(crate) enum CallLanguage {
 }
 
 /// A call that is written down.
+#[derive(Clone, Copy)]
 pub(crate) struct WrittenCall<'c> {
     pub(crate) url: &'c str,
     pub(crate) name: &'c str,
+    /// What the service tells of the function.
+    pub(crate) known: Option<(&'c ServiceSchema, &'c FunctionSchema)>,
+    /// Whether it takes a stream.
+    pub(crate) takes: bool,
+    /// Whether it returns a stream.
+    pub(crate) streams: bool,
     pub(crate) arguments: &'c Map<String, Value>,
     pub(crate) headers: &'c [(String, String)],
-    pub(crate) keyed: bool,
-    /// Whether it is made with a token. The program has a word in its place, because it is a secret.
-    pub(crate) has_token: bool,
+    /// The key that was given. A call of a keyed function without one has a new key for each run.
+    pub(crate) key: Option<&'c str>,
+    pub(crate) credentials: &'c WrittenCredentials,
+    pub(crate) timeout: Option<Duration>,
+    /// Whether the calls of byname's client go over HTTP.
+    pub(crate) over_http: bool,
 }
 
-impl WrittenCall<'_> {
-    pub(crate) fn text(&self, language: CallLanguage) -> String {
+/// By what the caller shows who it is, without the secrets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WrittenCredentials {
+    /// The environment variable with the token.
+    pub(crate) token_variable: Option<String>,
+    pub(crate) allow_plaintext_token: bool,
+    pub(crate) ca: Option<PathBuf>,
+    /// The files with the certificate and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The key of a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum WrittenKey<'c> {
+    Given(&'c str),
+    /// One for each run of the program.
+    New,
+}
+
+impl<'c> WrittenCall<'c> {
+    /// The program. It is complete, except for what a comment in it says.
+    pub(crate) fn text(&self, language: CallLanguage) -> Result<String, CommandError> {
         match language {
-            CallLanguage::Curl => self.curl(),
-            CallLanguage::Rust => self.rust(),
-            CallLanguage::Python => self.python(),
-            CallLanguage::Typescript => self.typescript(),
+            CallLanguage::Curl => Ok(curl::program(&HttpRequest::new(self)?)),
+            CallLanguage::Rust => Ok(rust::program(self)),
+            CallLanguage::Python => python::program(&HttpRequest::new(self)?),
+            CallLanguage::Typescript => typescript::program(&HttpRequest::new(self)?),
         }
     }
 
-    fn body(&self) -> Value {
-        Value::Object(self.arguments.clone())
+    fn function(&self) -> Option<&'c FunctionSchema> {
+        self.known.map(|(_, function)| function)
     }
 
-    /// The headers of HTTP. Of a call that runs once, the key is one for each call.
-    fn headers(&self, key: &str) -> Vec<(String, String)> {
-        let key = self.keyed.then(|| ("idempotency-key".to_owned(), key.to_owned()));
-        let json = ("content-type".to_owned(), "application/json".to_owned());
-        let token = self.has_token.then(|| ("authorization".to_owned(), "Bearer TOKEN".to_owned()));
-        [json].into_iter().chain(key).chain(token).chain(self.headers.iter().cloned()).collect()
-    }
-
-    fn curl(&self) -> String {
-        let (socket, url) = match http_url(self.url) {
-            HttpUrl::Tcp(url) => (String::new(), url),
-            HttpUrl::Unix { socket, url } => (format!("--unix-socket {} ", shell_word(&socket)), url),
-        };
-        let headers = self
-            .headers("KEY")
-            .into_iter()
-            .map(|(name, value)| format!(" \\\n  -H {}", shell_word(&format!("{name}: {value}"))));
-        let url = shell_word(&format!("{url}/{}", self.name));
-        format!("curl {socket}{url}{} \\\n  -d {}\n", headers.collect::<String>(), shell_word(&json_line(&self.body())))
-    }
-
-    fn rust(&self) -> String {
-        let headers =
-            self.headers.iter().map(|(name, value)| format!(".header({name:?}, {value:?})")).collect::<String>();
-        let key = if self.keyed { ".idempotency_key(&key)" } else { "" };
-        let token = if self.has_token { ".bearer(&token)" } else { "" };
-        format!(
-            "let client = byname::Client::new({:?})?{token};\nlet arguments = {};\nlet result: serde_json::Value = \
-             client.call({:?}, arguments){headers}{key}.await?;\n",
-            self.url,
-            rust_json(&self.body()),
-            self.name
-        )
-    }
-
-    fn python(&self) -> String {
-        let (HttpUrl::Tcp(url) | HttpUrl::Unix { url, .. }) = http_url(self.url);
-        let headers: Map<_, _> =
-            self.headers("KEY").into_iter().skip(1).map(|(name, value)| (name, Value::String(value))).collect();
-        let headers = if headers.is_empty() {
-            String::new()
-        } else {
-            format!(", headers={}", json_line(&Value::Object(headers)))
-        };
-        // JSON is not a literal of Python: `true`, `null`.
-        let body = Value::String(json_line(&self.body())).to_string();
-        format!(
-            "import json\n\nimport requests\n\nanswer = requests.post({url:?} + {:?}, json=json.loads({body}){headers})\n\
-             answer.raise_for_status()\nprint(answer.json())\n",
-            format!("/{}", self.name)
-        )
-    }
-
-    fn typescript(&self) -> String {
-        let (HttpUrl::Tcp(url) | HttpUrl::Unix { url, .. }) = http_url(self.url);
-        let headers: Map<_, _> =
-            self.headers("KEY").into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-        format!(
-            "const answer = await fetch({:?}, {{\n  method: \"POST\",\n  headers: {},\n  body: {},\n}});\n\
-             if (!answer.ok) throw new Error(await answer.text());\nconsole.log(await answer.json());\n",
-            format!("{url}/{}", self.name),
-            json_line(&Value::Object(headers)),
-            typescript_json(&self.body())
-        )
+    fn key(&self) -> Option<WrittenKey<'c>> {
+        let is_keyed = self.function().is_some_and(|function| function.keyed);
+        self.key.map(WrittenKey::Given).or(is_keyed.then_some(WrittenKey::New))
     }
 }
 
-/// An expression for the text of JSON. A number of JavaScript has 53 bits, so a greater one is in a string.
-fn typescript_json(value: &Value) -> String {
-    let text = json_line(value);
-    match has_integer_beyond(1 << 53, value) {
-        true => Value::String(text).to_string(),
-        false => format!("JSON.stringify({text})"),
-    }
-}
+/// What a program that takes a stream does with its standard input.
+const ITEMS_NOTE: &str = "The items come from standard input, one JSON value on each line.";
 
-/// An expression for a value of serde_json. An integer without a type has 32 bits, so a greater one is in a string.
-fn rust_json(value: &Value) -> String {
-    match has_integer_beyond(i32::MAX.into(), value) {
-        true => format!("serde_json::from_str::<serde_json::Value>({:?})?", json_line(value)),
-        false => format!("serde_json::json!({})", json_lines(value)),
-    }
-}
+/// Why the key of a program is where it is.
+const KEY_NOTE: &str = "Each run has a new key. A repetition of a call needs the key of the first one.";
 
-fn has_integer_beyond(greatest: i64, value: &Value) -> bool {
-    match value {
-        Value::Number(number) => {
-            let is_within = |number: i64| (-greatest..=greatest).contains(&number);
-            !number.is_f64() && !number.as_i64().is_some_and(is_within)
-        }
-        Value::Array(items) => items.iter().any(|item| has_integer_beyond(greatest, item)),
-        Value::Object(members) => members.values().any(|member| has_integer_beyond(greatest, member)),
-        _ => false,
-    }
-}
-
-enum HttpUrl {
-    Tcp(String),
-    Unix { socket: String, url: String },
-}
-
-/// The address of the endpoint as a URL, of the first replica if there are several.
-fn http_url(service: &str) -> HttpUrl {
-    let first = service.split(',').next().unwrap_or(service);
-    if let Some(socket) = first.strip_prefix("unix:") {
-        let (socket, endpoint) = socket.split_once("?endpoint=").unwrap_or((socket, "/rpc"));
-        let socket = socket.strip_prefix("//").unwrap_or(socket).to_owned();
-        return HttpUrl::Unix { socket, url: format!("http://localhost{endpoint}") };
-    }
-    let url = if first.contains("://") { first.to_owned() } else { format!("http://{first}") };
-    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.trim_end_matches('/').contains('/'));
-    let url = url.trim_end_matches('/');
-    HttpUrl::Tcp(if has_path { url.to_owned() } else { format!("{url}/rpc") })
-}
-
-/// The path of the endpoint, or its URL.
-pub(crate) fn endpoint(service: &str) -> String {
-    let (HttpUrl::Tcp(url) | HttpUrl::Unix { url, .. }) = http_url(service);
-    url
-}
+/// The header that has credentials, other than a token.
+const AUTHORIZATION: &str = "authorization";
 
 #[cfg(test)]
 mod tests {
@@ -166,43 +101,185 @@ mod tests {
 
     use super::*;
 
+    /// A service with a function of each kind.
+    fn service() -> ServiceSchema {
+        let a = json!({ "name": "factor", "required": true, "schema": { "type": "integer" } });
+        let item = json!({ "name": "items", "required": true, "schema": { "type": "integer" } });
+        let returns = json!({ "type": "u64", "schema": { "type": "integer" } });
+        ServiceSchema::from_json(&json!({ "version": 1, "functions": [
+            { "name": "add", "arguments": [], "returns": returns },
+            { "name": "pay", "arguments": [], "returns": returns, "keyed": true },
+            { "name": "count", "arguments": [a], "returns": returns, "streams": true },
+            { "name": "sum", "arguments": [a], "takes": item, "returns": returns },
+            { "name": "big", "arguments": [], "returns": { "type": "u128", "schema": { "type": "integer" } } },
+        ]}))
+        .unwrap()
+    }
+
+    struct Written {
+        service: ServiceSchema,
+        arguments: Map<String, Value>,
+        headers: Vec<(String, String)>,
+        credentials: WrittenCredentials,
+    }
+
+    impl Written {
+        fn new(arguments: Value) -> Self {
+            let Value::Object(arguments) = arguments else { panic!("they have names") };
+            Self { service: service(), arguments, headers: Vec::new(), credentials: WrittenCredentials::default() }
+        }
+
+        fn call(&self, name: &'static str) -> WrittenCall<'_> {
+            let function = self.service.function(name);
+            WrittenCall {
+                url: "localhost:8080",
+                name,
+                known: function.map(|function| (&self.service, function)),
+                takes: function.is_some_and(|function| function.takes.is_some()),
+                streams: function.is_some_and(|function| function.streams),
+                arguments: &self.arguments,
+                headers: &self.headers,
+                key: None,
+                credentials: &self.credentials,
+                timeout: None,
+                over_http: false,
+            }
+        }
+    }
+
+    fn text(call: WrittenCall<'_>, language: CallLanguage) -> String {
+        call.text(language).unwrap()
+    }
+
+    const LANGUAGES: [CallLanguage; 4] =
+        [CallLanguage::Curl, CallLanguage::Rust, CallLanguage::Python, CallLanguage::Typescript];
+
     #[test]
     fn a_call_in_each_language() {
-        let arguments = json!({ "a": 1, "text": "it's" });
-        let call = WrittenCall {
-            url: "localhost:8080",
-            name: "add",
-            arguments: arguments.as_object().unwrap(),
-            headers: &[("x-team".to_owned(), "orders".to_owned())],
-            keyed: false,
-            has_token: false,
-        };
+        let mut written = Written::new(json!({ "a": 1, "text": "it's" }));
+        written.headers = vec![("x-team".to_owned(), "orders".to_owned())];
+        let call = written.call("add");
         assert_eq!(
-            call.text(CallLanguage::Curl),
+            text(call, CallLanguage::Curl),
             "curl http://localhost:8080/rpc/add \\\n  -H 'content-type: application/json' \\\n  -H 'x-team: orders' \\\n  \
              -d '{\"a\":1,\"text\":\"it'\\''s\"}'\n"
         );
-        assert!(call.text(CallLanguage::Python).contains("requests.post(\"http://localhost:8080/rpc\" + \"/add\""));
-        assert!(call.text(CallLanguage::Typescript).contains("fetch(\"http://localhost:8080/rpc/add\""));
-        assert!(
-            call.text(CallLanguage::Rust).contains("client.call(\"add\", arguments).header(\"x-team\", \"orders\")")
-        );
-        assert!(call.text(CallLanguage::Typescript).contains("body: JSON.stringify({\"a\":1,\"text\":\"it's\"}),"));
-        let wide = json!({ "id": [9_007_199_254_740_993_u64], "text": "\u{2028}" });
-        let in_rust = WrittenCall { arguments: wide.as_object().unwrap(), ..call }.text(CallLanguage::Rust);
-        assert!(in_rust.contains(r#"Value>("{\"id\":[9007199254740993],"#), "{in_rust}");
-        assert!(call.text(CallLanguage::Rust).contains("serde_json::json!({\n  \"a\": 1,"));
-        let wide = WrittenCall { arguments: wide.as_object().unwrap(), ..call }.text(CallLanguage::Typescript);
-        assert!(wide.contains(r#"body: "{\"id\":[9007199254740993],\"text\":\"#), "{wide}");
-        let with_token = |language| WrittenCall { has_token: true, ..call }.text(language);
-        assert!(with_token(CallLanguage::Curl).contains("-H 'authorization: Bearer TOKEN'"));
-        assert!(with_token(CallLanguage::Python).contains("headers={\"authorization\":\"Bearer TOKEN\","));
-        assert!(with_token(CallLanguage::Rust).contains("Client::new(\"localhost:8080\")?.bearer(&token);"));
-        assert_eq!(endpoint("https://shop.example/api/rpc/"), "https://shop.example/api/rpc");
-        assert!(
-            WrittenCall { url: "unix:/run/a.sock", ..call }
-                .text(CallLanguage::Curl)
-                .contains("--unix-socket /run/a.sock http://localhost/rpc/add")
-        );
+        let expected = [
+            (
+                CallLanguage::Python,
+                &["\"http://localhost:8080/rpc/add\",", r#"data="{\"a\":1,\"text\":\"it's\"}".encode()"#][..],
+            ),
+            (
+                CallLanguage::Typescript,
+                &["fetch(\"http://localhost:8080/rpc/add\"", "body: JSON.stringify({\"a\":1,\"text\":\"it's\"}),"],
+            ),
+            (
+                CallLanguage::Rust,
+                &[
+                    ".kwarg(\"a\", 1)",
+                    ".kwarg(\"text\", \"it's\")",
+                    "client.call(\"add\", arguments).header(\"x-team\", \"orders\")",
+                ],
+            ),
+        ];
+        for (language, parts) in expected {
+            let text = text(call, language);
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        let shown = text(WrittenCall { url: "unix:/run/a.sock", ..call }, CallLanguage::Curl);
+        assert!(shown.contains("curl --unix-socket /run/a.sock http://localhost/rpc/add"), "{shown}");
+    }
+
+    #[test]
+    fn where_a_language_cannot_make_the_call_the_error_names_those_that_can() {
+        let mut written = Written::new(json!({}));
+        let refused = |call: WrittenCall<'_>, language: CallLanguage, words: [&str; 2]| {
+            let shown = format!("{:?}", call.text(language).unwrap_err());
+            assert!(shown.contains("code: 2") && words.iter().all(|word| shown.contains(word)), "{shown}");
+        };
+        for language in [CallLanguage::Python, CallLanguage::Typescript] {
+            let socket = WrittenCall { url: "unix:/run/a.sock", ..written.call("add") };
+            refused(socket, language, ["--as curl", "--as rust"]);
+        }
+        for language in [CallLanguage::Curl, CallLanguage::Python, CallLanguage::Typescript] {
+            refused(
+                WrittenCall { url: "srv://_rpc._tcp.shop", ..written.call("add") },
+                language,
+                ["srv://", "--as rust"],
+            );
+            let named = WrittenCall { url: "10.0.0.1:1?tls=shop", ..written.call("add") };
+            refused(named, language, ["tls=shop", "--as rust"]);
+        }
+        written.credentials.identity = Some(("client.pem".into(), "key.pem".into()));
+        refused(written.call("add"), CallLanguage::Typescript, ["certificate", "--as curl"]);
+    }
+
+    #[test]
+    fn the_settings_of_the_command_are_in_the_program_and_the_secret_is_not() {
+        let mut written = Written::new(json!({}));
+        written.headers = vec![("Authorization".to_owned(), "Basic c2VjcmV0".to_owned())];
+        written.credentials = WrittenCredentials {
+            token_variable: Some("SHOP_TOKEN".to_owned()),
+            ca: Some("ca.pem".into()),
+            ..WrittenCredentials::default()
+        };
+        let call =
+            WrittenCall { key: Some("order-7"), timeout: Some(Duration::from_millis(50)), ..written.call("pay") };
+        for language in LANGUAGES {
+            let text = text(call, language);
+            for part in ["SHOP_TOKEN", "ca.pem", "order-7", "50", "AUTHORIZATION"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains("c2VjcmV0"), "{text}");
+        }
+        for language in LANGUAGES {
+            let text = text(written.call("pay"), language);
+            assert!(text.contains(KEY_NOTE) && !text.contains("KEY\""), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_what_was_written() {
+        let written =
+            Written::new(json!({ "a": [9_007_199_254_740_993_u64], "b": -3_000_000_000_i64, "text": "\u{1b}\u{8}" }));
+        let rust = text(written.call("add"), CallLanguage::Rust);
+        for part in ["json!([9007199254740993_i64])", "\"b\", -3000000000_i64", "\"\\u{1b}\\u{8}\""] {
+            assert!(rust.contains(part), "{part}: {rust}");
+        }
+        let typescript = text(written.call("add"), CallLanguage::Typescript);
+        assert!(typescript.contains(r#"body: "{\"a\":[9007199254740993],"#), "{typescript}");
+        let wide: Value = serde_json::from_str(&u128::MAX.to_string()).unwrap();
+        let written = Written::new(json!({ "n": wide }));
+        let rust = text(written.call("big"), CallLanguage::Rust);
+        assert!(rust.contains(".kwarg(\"n\", 340282366920938463463374607431768211455_u128)"), "{rust}");
+        assert!(rust.contains("let result: u128 ="), "{rust}");
+        let nested = Written::new(json!({ "n": [wide] }));
+        let rust = text(nested.call("add"), CallLanguage::Rust);
+        assert!(rust.contains("arbitrary_precision") && rust.contains("serde_json::from_str"), "{rust}");
+    }
+
+    #[test]
+    fn streams_are_sent_by_lines_and_read_by_lines() {
+        let written = Written::new(json!({ "factor": 2 }));
+        let taken = [
+            (CallLanguage::Curl, &["'http://localhost:8080/rpc/sum?factor=2'", "-X POST -T -", "x-ndjson"][..]),
+            (CallLanguage::Python, &["params={\"factor\":\"2\"}", "data=iter(sys.stdin.buffer)", "x-ndjson"]),
+            (CallLanguage::Typescript, &["/rpc/sum?factor=2\"", "Readable.toWeb(process.stdin)", "duplex: \"half\""]),
+            (CallLanguage::Rust, &["client.call(\"sum\", arguments).streaming(items)"]),
+        ];
+        for (language, parts) in taken {
+            let text = text(written.call("sum"), language);
+            assert!(text.contains(ITEMS_NOTE) && parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        let returned = [
+            (CallLanguage::Curl, "curl -N http://localhost:8080/rpc/count"),
+            (CallLanguage::Python, "answer.iter_lines()"),
+            (CallLanguage::Typescript, "answer.body?.pipeThrough(new TextDecoderStream())"),
+            (CallLanguage::Rust, "client.stream::<serde_json::Value>(\"count\", arguments)"),
+        ];
+        for (language, part) in returned {
+            let text = text(written.call("count"), language);
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

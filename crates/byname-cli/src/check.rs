@@ -50,10 +50,15 @@ impl CheckCommand {
         let new = schema_of(&self.options, Some(self.new.clone())).await?;
         for (schema, name) in [(&old, &self.against), (&new, &self.new)] {
             if let Some(note) = &schema.note {
-                return Err(CommandError::failed(format!("{name} has no schemas to compare: {note}")));
+                return Err(CommandError::not_told(format!("{name} has no schemas to compare: {note}")));
             }
         }
-        let report = CheckReport { accepted: self.accepted()?, differences: differences(&old, &new), both: self.both };
+        let report = CheckReport {
+            accepted: self.accepted()?,
+            accepted_file: self.accepted_file().display().to_string(),
+            differences: differences(&old, &new),
+            both: self.both,
+        };
         match self.format {
             CheckFormat::Text => print_text(&report.text())?,
             CheckFormat::Json => print_text(&format!("{}\n", json_lines(&report.json())))?,
@@ -62,10 +67,13 @@ impl CheckCommand {
         Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
+    fn accepted_file(&self) -> PathBuf {
+        self.accepted.clone().unwrap_or_else(|| PathBuf::from("byname.accepted"))
+    }
+
     fn accepted(&self) -> Result<AcceptedBreaks, CommandError> {
-        let default = PathBuf::from("byname.accepted");
-        let path = self.accepted.as_ref().unwrap_or(&default);
-        match fs::read_to_string(path) {
+        let path = self.accepted_file();
+        match fs::read_to_string(&path) {
             Ok(text) => {
                 AcceptedBreaks::parse(&text).map_err(|why| CommandError::usage(format!("{}: {why}", path.display())))
             }
@@ -79,6 +87,10 @@ impl CheckCommand {
 
 /// The schema in a revision: `main`, which has another version of the file, or `main:services/shop.lock`.
 fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
+    if revision.is_empty() || revision.starts_with(':') {
+        // git would take the index.
+        return Err(CommandError::usage("`git:` needs a revision: `--against git:main`"));
+    }
     let mut git = Command::new("git");
     let object = match (revision.split_once(':'), file.file_name()) {
         (None, Some(name)) => {
@@ -108,30 +120,41 @@ fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
 struct CheckReport {
     differences: Vec<Difference>,
     accepted: AcceptedBreaks,
+    /// Where they stand.
+    accepted_file: String,
     both: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Weight {
+enum Weight<'r> {
     Breaks,
-    Accepted,
+    /// For this reason.
+    Accepted(&'r str),
     /// It breaks new clients, where servers are deployed first.
     Later,
 }
 
 impl CheckReport {
     /// The breaks of a difference, with what they do to the result.
-    fn weighed<'r>(&'r self, difference: &'r Difference) -> impl Iterator<Item = (&'static str, &'r Break, Weight)> {
+    fn weighed<'r>(
+        &'r self,
+        difference: &'r Difference,
+    ) -> impl Iterator<Item = (&'static str, &'r Break, Weight<'r>)> {
         let old = difference.breaks_old_clients().map(|of| ("old clients, new server", of, true));
         let new = difference.breaks_new_clients().map(|of| ("new clients, old server", of, self.both));
         old.into_iter().chain(new).map(|(direction, of, counts)| {
-            let weight = match counts {
-                false => Weight::Later,
-                true if self.accepted.accept(difference, of) => Weight::Accepted,
-                true => Weight::Breaks,
+            let weight = match (counts, self.accepted.reason(difference, of)) {
+                (false, _) => Weight::Later,
+                (true, Some(reason)) => Weight::Accepted(reason),
+                (true, None) => Weight::Breaks,
             };
             (direction, of, weight)
         })
+    }
+
+    fn has_accepted(&self) -> bool {
+        let mut all = self.differences.iter().flat_map(|difference| self.weighed(difference));
+        all.any(|(.., weight)| matches!(weight, Weight::Accepted(_)))
     }
 
     fn breaks(&self) -> usize {
@@ -150,7 +173,7 @@ impl CheckReport {
             for (direction, of, weight) in self.weighed(difference) {
                 let (style, word) = match weight {
                     Weight::Breaks => (bad, "breaks"),
-                    Weight::Accepted => (dim, "accepted"),
+                    Weight::Accepted(_) => (dim, "accepted"),
                     Weight::Later => (dim, "later"),
                 };
                 text.push_str(&format!(
@@ -161,6 +184,9 @@ impl CheckReport {
                 if let Some(witness) = &of.witness {
                     text.push_str(&format!("            {dim}for example{dim:#} {}\n", json_line(witness)));
                 }
+                if let Weight::Accepted(reason) = weight {
+                    text.push_str(&format!("            {dim}reason{dim:#} {}\n", inert(reason)));
+                }
             }
         }
         for line in self.accepted.unused(&self.differences) {
@@ -170,7 +196,8 @@ impl CheckReport {
             (0, 0) => "no call can tell the two versions apart\n".to_owned(),
             (0, count) => {
                 let clients = if self.both { "any" } else { "old" };
-                format!("{}, no break of {clients} clients\n", counted(count, "difference"))
+                let further = if self.has_accepted() { "no other break" } else { "no break" };
+                format!("{}, {further} of {clients} clients\n", counted(count, "difference"))
             }
             (breaks, count) => {
                 format!("{bad}{}{bad:#} in {}\n", counted(breaks, "break"), counted(count, "difference"))
@@ -182,23 +209,41 @@ impl CheckReport {
     fn json(&self) -> Value {
         let difference = |difference: &Difference| {
             let mut written = difference.to_json();
-            let mut accepted = self.weighed(difference).filter(|(.., weight)| *weight == Weight::Accepted);
-            written["accepted"] = json!(accepted.next().is_some());
+            let reason = self.weighed(difference).find_map(|(.., weight)| match weight {
+                Weight::Accepted(reason) => Some(reason),
+                _ => None,
+            });
+            written["accepted"] = json!(reason.is_some());
+            if let Some(reason) = reason {
+                written["reason"] = json!(reason);
+            }
             written
         };
         let differences: Vec<_> = self.differences.iter().map(difference).collect();
-        json!({ "breaks": self.breaks(), "differences": differences })
+        json!({
+            "breaks": self.breaks(),
+            "differences": differences,
+            "accepted_without_need": self.accepted.unused(&self.differences),
+        })
     }
 
     fn github(&self, file: &str) -> String {
         let mut text = String::new();
         for difference in &self.differences {
             for (direction, of, weight) in self.weighed(difference) {
-                let level = if weight == Weight::Breaks { "error" } else { "notice" };
+                let (level, weight) = match weight {
+                    Weight::Breaks => ("error", String::new()),
+                    Weight::Accepted(reason) => ("notice", format!("accepted, because {reason}: ")),
+                    Weight::Later => ("notice", "later: ".to_owned()),
+                };
                 let place = if difference.place.is_empty() { String::new() } else { format!(" {}", difference.place) };
-                let message = format!("{}{place}: {direction}: {of}", difference.function);
+                let message = inert(&format!("{weight}{}{place}: {direction}: {of}", difference.function));
                 text.push_str(&format!("::{level} file={},title={}::{}\n", property(file), of.rule, data(&message)));
             }
+        }
+        for line in self.accepted.unused(&self.differences) {
+            let message = data(&inert(&format!("accepted without need: {line}")));
+            text.push_str(&format!("::warning file={},title=accepted::{message}\n", property(&self.accepted_file)));
         }
         text
     }

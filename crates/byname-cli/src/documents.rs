@@ -1,5 +1,6 @@
 //! `byname lock`, `byname openapi` and `byname openrpc`, and where a schema comes from: [`schema_of`].
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
@@ -9,8 +10,8 @@ use serde_json::Value;
 
 use crate::call_as_code::endpoint;
 use crate::exit::CommandError;
-use crate::service::{self, ServiceOptions, looks_like_url};
-use crate::terminal_text::{counted, json_lines, print_text, say};
+use crate::service::{Service, ServiceOptions, looks_like_url};
+use crate::terminal_text::{counted, escaped, json_lines, print_text, say};
 
 #[derive(clap::Args)]
 pub(crate) struct LockCommand {
@@ -27,13 +28,15 @@ impl LockCommand {
     pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
         let schema = schema_of(&self.options, self.service).await?;
         if let Some(note) = &schema.note {
-            return Err(CommandError::failed(format!("the service has no schemas to lock: {note}")));
+            return Err(CommandError::not_told(format!("the service has no schemas to lock: {note}")));
         }
         let lock = schema.to_lock();
         if self.output == Path::new("-") {
-            print_text(&lock)?;
+            // A program gets the bytes of the file.
+            let is_terminal = io::stdout().is_terminal();
+            print_text(&if is_terminal { escaped(&lock) } else { lock })?;
         } else {
-            let wrong = |why| CommandError::failed(format!("can't write {}: {why}", self.output.display()));
+            let wrong = |why| CommandError::other(format!("can't write {}: {why}", self.output.display()));
             fs::write(&self.output, lock).map_err(wrong)?;
             say(format_args!("wrote {} ({})", self.output.display(), counted(schema.functions.len(), "function")));
         }
@@ -58,7 +61,7 @@ impl DocumentCommand {
             Some(path) => (schema_in(path)?, None),
             None => {
                 let service = self.options.connect.service_or_default(self.service)?;
-                let schema = service::schema(&service.client(&self.options)?).await?;
+                let schema = told_schema(&service, &self.options).await?;
                 (schema, Some(endpoint(&service.url)))
             }
         };
@@ -73,7 +76,19 @@ pub(crate) async fn schema_of(options: &ServiceOptions, from: Option<String>) ->
         return schema_in(path);
     }
     let service = options.connect.service_or_default(from)?;
-    service::schema(&service.client(options)?).await
+    told_schema(&service, options).await
+}
+
+/// The schema of a service, which has told a function at least.
+async fn told_schema(service: &Service, options: &ServiceOptions) -> Result<ServiceSchema, CommandError> {
+    let schema = service.schema(options).await?;
+    if schema.functions.is_empty() {
+        return Err(CommandError::not_told(
+            "the service tells this caller of no function; say who you are by `--token`, `--header`, or `--cert` and `--key`, or give the \
+             service functions",
+        ));
+    }
+    Ok(schema)
 }
 
 /// The schema in a file.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use byname::FunctionSchema;
 
 use crate::exit::CommandError;
-use crate::service::{self, ServiceOptions};
+use crate::service::ServiceOptions;
 use crate::terminal_text::{inert, json_lines, print_text, say};
 
 pub(crate) async fn list(
@@ -15,7 +15,7 @@ pub(crate) async fn list(
     json: bool,
 ) -> Result<ExitCode, CommandError> {
     let service = options.connect.service_or_default(named)?;
-    let schema = service::schema(&service.client(options)?).await?;
+    let schema = service.schema(options).await?;
     if json {
         print_text(&format!("{}\n", json_lines(&schema.to_json())))?;
         return Ok(ExitCode::SUCCESS);
@@ -34,6 +34,11 @@ pub(crate) async fn list(
         text.extend(functions.into_iter().map(shown));
     }
     print_text(&text)?;
+    if schema.functions.is_empty() {
+        say(
+            "note: the service tells this caller of no function; `--token`, `--header`, or `--cert` and `--key` say who you are",
+        );
+    }
     if let Some(note) = &schema.note {
         say(format_args!("note: {}", inert(note)));
     }

@@ -21,16 +21,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::bench::{BenchOptions, BenchTarget};
-use crate::exit::CommandError;
+use crate::exit::{CommandError, EXIT_CODES};
 use crate::service::{ConnectOptions, ServiceOptions, known_schema};
 use crate::terminal_text::print_text;
 
+const SERVICES: &str = "A service is a URL (localhost:8080, https://shop.example/rpc, unix:/run/shop.sock, several with commas), or a name in \
+                        the configuration file. Without one, BYNAME_URL says which.";
+
 #[derive(Parser)]
 #[command(name = "byname", version, about = "See, call, load and check byname services")]
-#[command(
-    after_help = "A service is a URL (localhost:8080, https://shop.example/rpc, unix:/run/shop.sock, several with commas), or a name \
-                        in the configuration file. Without one, BYNAME_URL says which."
-)]
+#[command(after_help = SERVICES, after_long_help = format!("{SERVICES}\n\n{EXIT_CODES}"))]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -116,7 +116,7 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Man => {
             let mut page = Vec::new();
             let made = clap_mangen::Man::new(CommandLine::command()).render(&mut page);
-            made.map_err(|why| CommandError::failed(format!("the page can't be made: {why}")))?;
+            made.map_err(|why| CommandError::other(format!("the page can't be made: {why}")))?;
             print_text(&String::from_utf8_lossy(&page))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -148,13 +148,22 @@ async fn bench(
         return Err(CommandError::usage("the name of the function is missing"));
     };
     let asking = ServiceOptions { timeout: options.timeout, http: options.http, ..ServiceOptions::default() };
-    let schema = known_schema(&service.client(&asking)?).await?;
+    let schema = known_schema(&service.client(&asking)?, name).await?;
     let function = schema.as_ref().and_then(|schema| schema.function(name));
+    if let Some(function) = function
+        && (function.streams || function.takes.is_some())
+    {
+        let does = if function.takes.is_some() { "takes" } else { "returns" };
+        return Err(CommandError::usage(format!(
+            "`{name}` {does} a stream, and a load is of calls with one answer each; choose a function without streams"
+        )));
+    }
     let args = call_arguments::arguments(schema.as_ref().zip(function), words, unnamed)?.into_args();
     let is_readonly = function.map(|function| function.readonly);
+    let is_keyed = options.keyed || function.is_some_and(|function| function.keyed);
     let (name, url) = (name.clone(), service.url.clone());
     let connect = Box::new(move |builder| service.connected(builder));
-    bench::run(&options, BenchTarget { url, name, args, is_readonly, connect }).await
+    bench::run(&options, BenchTarget { url, name, args, is_readonly, is_keyed, connect }).await
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use byname::{Client, ClientBuilder, ClientTls, Code, Error, ServiceSchema, Transport};
 
-use crate::exit::CommandError;
+use crate::call_as_code::WrittenCredentials;
+use crate::exit::{CommandError, with_options};
 use crate::service_names::{NamedService, ServiceNames};
 
 /// How a service is reached.
@@ -51,8 +52,10 @@ pub(crate) struct Service {
     pub(crate) url: String,
     headers: Vec<(String, String)>,
     token: Option<String>,
-    allow_plaintext_token: bool,
     tls: Option<ClientTls>,
+    credentials: WrittenCredentials,
+    /// The word that was taken for a host, because it is no name of a service.
+    bare_host: Option<String>,
 }
 
 impl ConnectOptions {
@@ -65,13 +68,16 @@ impl ConnectOptions {
         {
             words.remove(0);
             let named = names.services.get(first).cloned();
-            return Ok((self.service(named.unwrap_or_else(|| of_url(first)))?, words));
+            return Ok((self.service(named.unwrap_or_else(|| NamedService::of_url(first)))?, words));
         }
         let of_function = first.as_deref().map(|name| names.of_function(name)).transpose()?.flatten().cloned();
-        let of_variable = || env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()).map(|url| of_url(&url));
-        let of_default =
-            || names.default.as_ref().map(|name| names.services.get(name).cloned().unwrap_or_else(|| of_url(name)));
-        match of_function.or_else(of_variable).or_else(of_default) {
+        let named = match (of_function, env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()), &names.default) {
+            (Some(named), ..) => Some(named),
+            (None, Some(url), _) => Some(names.named("BYNAME_URL", &url)?),
+            (None, None, Some(name)) => Some(names.named("`default` of the configuration file", name)?),
+            (None, None, None) => None,
+        };
+        match named {
             Some(named) => Ok((self.service(named)?, words)),
             None => {
                 let said = first
@@ -87,11 +93,12 @@ impl ConnectOptions {
     /// The service that a command names, or names not.
     pub(crate) fn service_or_default(&self, named: Option<String>) -> Result<Service, CommandError> {
         // What is written for a service is one, even without a port.
-        let word = named.map(|word| {
-            let is_name = ServiceNames::read().is_ok_and(|names| names.services.contains_key(&word));
-            if is_name || looks_like_url(&word) { word } else { format!("http://{word}") }
-        });
-        Ok(self.service_and_words(word.into_iter().collect())?.0)
+        let names = ServiceNames::read()?;
+        let is_host = |word: &String| !names.services.contains_key(word) && !looks_like_url(word);
+        let bare_host = named.clone().filter(is_host);
+        let word = bare_host.as_ref().map(|word| format!("http://{word}")).or(named);
+        let service = self.service_and_words(word.into_iter().collect())?.0;
+        Ok(Service { bare_host, ..service })
     }
 
     fn service(&self, named: NamedService) -> Result<Service, CommandError> {
@@ -113,19 +120,26 @@ impl ConnectOptions {
             (None, None) => None,
         };
         let token = token.filter(|token| !token.is_empty());
-        let (ca, identity) = (self.ca.clone().or(named.ca), self.cert.as_ref().zip(self.key.as_ref()));
+        let of_file = named.token_env.filter(|_| self.token.is_none());
+        let credentials = WrittenCredentials {
+            token_variable: token.as_ref().map(|_| of_file.unwrap_or_else(|| "BYNAME_TOKEN".to_owned())),
+            allow_plaintext_token: self.allow_plaintext_token,
+            ca: self.ca.clone().or(named.ca),
+            identity: self.cert.clone().zip(self.key.clone()),
+        };
+        let (ca, identity) = (&credentials.ca, &credentials.identity);
         let mut tls = None;
         if ca.is_some() || identity.is_some() {
             let mut made = ClientTls::new();
-            if let Some(ca) = &ca {
-                made = made.roots(ca.as_path())?;
+            if let Some(ca) = ca {
+                made = made.roots(ca.as_path()).map_err(wrong_setting)?;
             }
             if let Some((cert, key)) = identity {
-                made = made.identity(cert.as_path(), key.as_path())?;
+                made = made.identity(cert.as_path(), key.as_path()).map_err(wrong_setting)?;
             }
             tls = Some(made);
         }
-        Ok(Service { url: named.url, headers, token, allow_plaintext_token: self.allow_plaintext_token, tls })
+        Ok(Service { url: named.url, headers, token, tls, credentials, bare_host: None })
     }
 }
 
@@ -142,26 +156,41 @@ impl Service {
         if let Some(token) = &self.token {
             client = client.bearer(token);
         }
-        if self.allow_plaintext_token {
+        if self.credentials.allow_plaintext_token {
             client = client.allow_plaintext_token();
         }
         Ok(client)
     }
 
-    pub(crate) fn client(&self, options: &ServiceOptions) -> Result<Client, Error> {
+    pub(crate) fn client(&self, options: &ServiceOptions) -> Result<Client, CommandError> {
         let mut builder = Client::builder(&self.url);
         if options.http {
             builder = builder.transport(Transport::Http);
         }
-        let client = self.connected(builder)?;
+        let client = self.connected(builder).map_err(wrong_setting)?;
         Ok(match options.timeout {
             Some(timeout) => client.timeout(timeout),
             None => client,
         })
     }
 
-    pub(crate) fn has_token(&self) -> bool {
-        self.token.is_some()
+    /// The schema, with the reason if the service tells none.
+    pub(crate) async fn schema(&self, options: &ServiceOptions) -> Result<ServiceSchema, CommandError> {
+        let told = self.client(options)?.schema().await;
+        told.map_err(|error| match (error.message().starts_with("no function is named"), &self.bare_host) {
+            (true, _) => CommandError::not_told(
+                "the service does not tell what it can do; it does so where it listens on a loopback address or at a unix socket, and elsewhere \
+                 with `Server::listing(true)`",
+            ),
+            (false, Some(word)) if error.code() == Code::Unavailable => CommandError::from(error)
+                .noted(&format!("`{word}` was taken for a host, because it is neither a file nor a service of the configuration file")),
+            (false, _) => error.into(),
+        })
+    }
+
+    /// By what a program shows who it is.
+    pub(crate) fn credentials(&self) -> &WrittenCredentials {
+        &self.credentials
     }
 
     pub(crate) fn headers(&self) -> &[(String, String)] {
@@ -169,32 +198,24 @@ impl Service {
     }
 }
 
-/// The schema of a service. `None` if it tells it not to this caller, or has none.
-pub(crate) async fn known_schema(client: &Client) -> Result<Option<ServiceSchema>, CommandError> {
+/// The schema of a service, for a call of this function. `None` if it tells it not to this caller, or has none.
+pub(crate) async fn known_schema(client: &Client, name: &str) -> Result<Option<ServiceSchema>, CommandError> {
     match client.schema().await {
         Ok(schema) => Ok(Some(schema)),
         // A service that is older, or not byname, has no such function.
-        Err(error) if [Code::Unavailable, Code::DeadlineExceeded].contains(&error.code()) => Err(error.into()),
+        Err(error) if error.code() == Code::Unavailable => Err(error.into()),
+        Err(error) if error.code() == Code::DeadlineExceeded => Err(CommandError::from(error)
+            .noted(&format!("the service was asked for its schema first, so `{name}` was not called"))),
         Err(_) => Ok(None),
     }
 }
 
-/// The schema of a service, with the reason if it tells none.
-pub(crate) async fn schema(client: &Client) -> Result<ServiceSchema, CommandError> {
-    client.schema().await.map_err(|error| match error.message().starts_with("no function is named") {
-        true => CommandError::failed(
-            "the service does not tell what it can do; it does so on its own machine, and elsewhere with \
-             `Server::listing(true)`",
-        ),
-        false => error.into(),
-    })
+/// An error about what the command itself says.
+fn wrong_setting(error: Error) -> CommandError {
+    CommandError::usage(with_options(error.message()))
 }
 
 /// A host with a port, a scheme, a list. The name of a function has none of these characters.
 pub(crate) fn looks_like_url(word: &str) -> bool {
     word.contains([':', '/', ','])
-}
-
-fn of_url(url: &str) -> NamedService {
-    NamedService { url: url.to_owned(), ..NamedService::default() }
 }

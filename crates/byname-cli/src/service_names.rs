@@ -7,6 +7,7 @@ use std::{env, fs, io};
 use serde::Deserialize;
 
 use crate::exit::CommandError;
+use crate::service::looks_like_url;
 
 /// ```toml
 /// [services.shop]
@@ -39,18 +40,46 @@ pub(crate) struct NamedService {
 impl ServiceNames {
     /// Reads the file, if there is one: `$BYNAME_CONFIG`, or `byname/config.toml` in the folder for configuration.
     pub(crate) fn read() -> Result<Self, CommandError> {
-        let Some(path) = path() else {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let of_variable = set("BYNAME_CONFIG");
+        let is_wanted = of_variable.is_some();
+        let folder = || set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        let Some(path) = of_variable.or_else(|| Some(folder()?.join("byname/config.toml"))) else {
             return Ok(Self::default());
         };
         match fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text).map_err(|why| CommandError::usage(format!("{}: {why}", path.display()))),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(why) => Err(CommandError::usage(format!("can't read {}: {why}", path.display()))),
+            Err(why) if why.kind() == io::ErrorKind::NotFound && !is_wanted => Ok(Self::default()),
+            Err(why) => {
+                let remedy = if is_wanted { "; BYNAME_CONFIG names it: correct the variable, or unset it" } else { "" };
+                Err(CommandError::usage(format!("can't read {}: {why}{remedy}", path.display())))
+            }
         }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|why| why.to_string())
+    }
+
+    /// The service of this name or address, as `place` says.
+    ///
+    /// # Errors
+    ///
+    /// It is neither an address nor a name.
+    pub(crate) fn named(&self, place: &str, word: &str) -> Result<NamedService, CommandError> {
+        if let Some(service) = self.services.get(word) {
+            return Ok(service.clone());
+        }
+        if looks_like_url(word) {
+            return Ok(NamedService::of_url(word));
+        }
+        let names: Vec<_> = self.services.keys().map(|name| format!("`{name}`")).collect();
+        let known =
+            if names.is_empty() { "which has none".to_owned() } else { format!("which has {}", names.join(", ")) };
+        Err(CommandError::usage(format!(
+            "{place} is `{word}`, which is neither an address, such as localhost:8080 or http://{word}, nor a service of the configuration \
+             file, {known}"
+        )))
     }
 
     /// The service that has a function of this name: the one that names it whole, or by the longest beginning.
@@ -83,10 +112,11 @@ impl ServiceNames {
     }
 }
 
-fn path() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = || set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
-    set("BYNAME_CONFIG").or_else(|| Some(folder()?.join("byname/config.toml")))
+impl NamedService {
+    /// A service without a name.
+    pub(crate) fn of_url(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
 }
 
 #[cfg(test)]

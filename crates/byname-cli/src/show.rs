@@ -5,21 +5,25 @@ use std::process::ExitCode;
 use byname::{ArgumentSchema, FunctionSchema, ServiceSchema};
 use serde_json::Value;
 
+use crate::call_arguments::takes_bytes;
 use crate::exit::CommandError;
 use crate::list::marks;
-use crate::service::{self, ServiceOptions};
-use crate::terminal_text::{inert, json_line, print_text};
-use crate::type_notation::TypeNotation;
+use crate::service::ServiceOptions;
+use crate::terminal_text::{inert, json_line, print_text, say};
+use crate::type_notation::{TypeNotation, is_bytes};
 
 pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result<ExitCode, CommandError> {
     let (service, words) = options.connect.service_and_words(words)?;
     let [name] = words.as_slice() else {
         return Err(CommandError::usage("expected the name of one function: `byname show localhost:8080 orders.get`"));
     };
-    let schema = service::schema(&service.client(options)?).await?;
+    let schema = service.schema(options).await?;
     let function = found(&schema, name)?;
     let page = FunctionPage { schema: &schema, function, service: &service.url };
     print_text(&page.text())?;
+    if let Some(note) = &schema.note {
+        say(format_args!("note: {}", inert(note)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -38,6 +42,9 @@ pub(crate) fn found<'s>(schema: &'s ServiceSchema, name: &str) -> Result<&'s Fun
         byname::Error::new(byname::Code::Unimplemented, format!("the service has no function `{name}`{hint}")).into()
     })
 }
+
+/// The type of bytes, which have no type in JSON.
+const BYTES: &str = "bytes (base64)";
 
 struct FunctionPage<'s> {
     schema: &'s ServiceSchema,
@@ -64,7 +71,10 @@ impl FunctionPage<'_> {
         if let Some(stream) = &function.takes {
             rows.push((stream.name.clone(), format!("stream of {}", notation.of(&stream.schema))));
         }
-        let returns = notation.of(&function.returns_schema);
+        let returns = match is_bytes(&function.returns) {
+            true => BYTES.to_owned(),
+            false => notation.of(&function.returns_schema),
+        };
         rows.push(("→".to_owned(), if function.streams { format!("stream of {returns}") } else { returns }));
         if let Some(error) = &function.error {
             rows.push(("error".to_owned(), notation.of(error)));
@@ -90,12 +100,19 @@ impl FunctionPage<'_> {
     fn argument(&self, notation: &TypeNotation<'_>, argument: &ArgumentSchema) -> (String, String) {
         let mark = if argument.required { "" } else { "?" };
         let default = argument.default.as_ref().map(|default| format!(" = {}", json_line(default))).unwrap_or_default();
-        (format!("{}{mark}", argument.name), format!("{}{default}", notation.of(&argument.schema)))
+        let ty = match takes_bytes(self.schema, argument) {
+            true => BYTES.to_owned(),
+            false => notation.of(&argument.schema),
+        };
+        (format!("{}{mark}", argument.name), format!("{ty}{default}"))
     }
 
     /// A call with the arguments that it needs.
     fn example(&self) -> String {
         let argument = |argument: &ArgumentSchema| {
+            if takes_bytes(self.schema, argument) {
+                return format!(" {}=@FILE", argument.name);
+            }
             let value = self.schema.example(&argument.schema).unwrap_or_default();
             let text = match &value {
                 Value::String(text) => text.clone(),
@@ -104,7 +121,9 @@ impl FunctionPage<'_> {
             format!(" {}", shell_word(&format!("{}={text}", argument.name)))
         };
         let arguments: String = self.function.arguments.iter().filter(|of| of.required).map(argument).collect();
-        format!("byname call {} {}{arguments}", shell_word(self.service), self.function.name)
+        // One item on each line.
+        let items = if self.function.takes.is_some() { " < ITEMS" } else { "" };
+        format!("byname call {} {}{arguments}{items}", shell_word(self.service), self.function.name)
     }
 }
 

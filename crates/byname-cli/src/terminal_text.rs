@@ -18,7 +18,7 @@ pub(crate) fn print_to_reader(text: &str) -> Result<bool, CommandError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(why) => Err(CommandError::failed(format!("standard output can't be written: {why}"))),
+        Err(why) => Err(CommandError::other(format!("standard output can't be written: {why}"))),
     }
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn json_lines(value: &Value) -> String {
     escaped(&format!("{value:#}"))
 }
 
-/// serde_json escapes what is below a space, and nothing else.
-fn escaped(json: &str) -> String {
+/// The text of JSON with the escapes that serde_json does not write: it escapes what is below a space, and nothing else.
+pub(crate) fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {

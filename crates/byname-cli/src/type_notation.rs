@@ -75,6 +75,12 @@ impl TypeNotation<'_> {
     }
 }
 
+/// Whether a type in Rust's notation is `byname::Bytes`, which is text in JSON: base64.
+pub(crate) fn is_bytes(ty: &str) -> bool {
+    let ty = ty.strip_prefix("Option<").and_then(|ty| ty.strip_suffix('>')).unwrap_or(ty);
+    ty.rsplit("::").next() == Some("Bytes")
+}
+
 /// The name of the type in Rust that has this range, or the range.
 fn integer(least: &Value, greatest: &Value) -> String {
     let known = match (least.as_i64(), greatest.as_u64()) {
@@ -117,6 +123,12 @@ mod tests {
         for (schema, expected) in kinds {
             assert_eq!(notation.of(&schema), expected);
         }
+    }
+
+    #[test]
+    fn bytes_are_known_by_their_type() {
+        assert!(["Bytes", "byname::Bytes", "Option<byname::Bytes>"].into_iter().all(is_bytes));
+        assert!(!["Vec<u8>", "MyBytes", "Vec<Bytes>"].into_iter().any(is_bytes));
     }
 
     #[test]

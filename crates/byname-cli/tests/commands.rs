@@ -4,8 +4,8 @@ use std::future::IntoFuture as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use byname::{Server, rpc};
-use futures_util::{Stream, stream};
+use byname::{Bytes, Code, Error, Server, Streaming, rpc};
+use futures_util::{Stream, TryStreamExt as _, stream};
 
 #[rpc(readonly)]
 async fn unsigned(n: u128) -> u128 {
@@ -43,7 +43,7 @@ async fn run(command: &mut Command) -> Output {
 /// A command without a configuration file.
 fn byname(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_byname"));
-    command.args(words).env_remove("BYNAME_URL").env("BYNAME_CONFIG", "/nowhere/config.toml").stdin(Stdio::null());
+    command.args(words).env_remove("BYNAME_URL").env("BYNAME_CONFIG", "/dev/null").stdin(Stdio::null());
     command
 }
 
@@ -92,6 +92,41 @@ async fn a_service_with_a_name_is_called_by_its_address() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_in_the_command_is_no_error_of_the_call() {
+    for words in [&["call", "ftp://shop", "f"][..], &["list", "localhost:1", "--ca", "/nowhere/ca.pem"]] {
+        let done = run(&mut byname(words)).await;
+        assert_eq!(done.status.code(), Some(2), "{words:?}: {done:?}");
+    }
+    let done = run(&mut byname(&["check", "shop.invalid", "--against", "shop.invalid"])).await;
+    assert!(done.status.code() == Some(5) && text(&done.stderr).contains("neither a file nor a service"), "{done:?}");
+    let service = serve_these(Server::new().method::<total>()).await;
+    let shown = text(&run(&mut byname(&["show", &service, "total"])).await.stdout);
+    assert!(shown.contains("total factor=0 < ITEMS"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_the_configuration_names_must_be_there() {
+    let service = serve().await;
+    let folder = std::env::temp_dir().join(format!("byname-configuration-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    std::fs::write(&file, format!("default = 'shp'\n[services.shop]\nurl = '{service}'\n")).unwrap();
+    let fails = async |command: &mut Command, words: &[&str]| {
+        let done = run(command).await;
+        let said = text(&done.stderr);
+        assert!(done.status.code() == Some(2) && words.iter().all(|word| said.contains(word)), "{done:?}");
+    };
+    let missing = folder.join("nofile");
+    fails(byname(&["list", &service]).env("BYNAME_CONFIG", missing), &["nofile", "BYNAME_CONFIG"]).await;
+    fails(byname(&["list"]).env("BYNAME_CONFIG", &file), &["`default`", "`shp`", "`shop`"]).await;
+    let mut command = byname(&["call", "unsigned", "1"]);
+    fails(command.env("BYNAME_CONFIG", &file).env("BYNAME_URL", "shp"), &["BYNAME_URL", "`shp`", "`shop`"]).await;
+    let done = run(byname(&["call", "unsigned", "1"]).env("BYNAME_CONFIG", &file).env("BYNAME_URL", "shop")).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("1\n".to_owned(), String::new()));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_lock_file_is_compared_with_its_revision_from_any_folder() {
     let folder = std::env::temp_dir().join(format!("byname-revisions-{}", std::process::id()));
     let shop = folder.join("services/shop");
@@ -121,6 +156,144 @@ async fn a_lock_file_is_compared_with_its_revision_from_any_folder() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[rpc(readonly)]
+async fn reversed(file: Bytes) -> Bytes {
+    file.iter().rev().copied().collect::<Vec<_>>().into()
+}
+
+#[rpc(readonly)]
+async fn total(factor: u64, items: Streaming<u64>) -> Result<u64, Error> {
+    let items: Vec<u64> = items.try_collect().await?;
+    Ok(items.iter().sum::<u64>() * factor)
+}
+
+#[tokio::test]
+async fn bytes_are_sent_from_a_file() {
+    let service = serve_these(Server::new().method::<reversed>()).await;
+    let file = std::env::temp_dir().join(format!("byname-bytes-{}", std::process::id()));
+    std::fs::write(&file, [0, 159, 146, 150]).unwrap();
+    let argument = format!("@{}", file.display());
+    for word in [argument.clone(), format!("file={argument}"), "AJ+Slg==".to_owned()] {
+        let done = run(&mut byname(&["call", &service, "reversed", &word])).await;
+        assert_eq!((text(&done.stdout), text(&done.stderr)), ("\"lpKfAA==\"\n".to_owned(), String::new()), "{word}");
+    }
+    let shown = text(&run(&mut byname(&["show", &service, "reversed"])).await.stdout);
+    assert!(shown.contains("file  bytes (base64)\n  →     bytes (base64)\n"), "{shown}");
+    assert!(shown.contains("reversed file=@FILE"), "{shown}");
+    let done = run(&mut byname(&["call", &service, "reversed", &format!("--json={argument}")])).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("not UTF-8"), "{done:?}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn credentials_are_not_shown() {
+    let service = serve().await;
+    let done =
+        run(&mut byname(&["call", &service, "unsigned", "7", "-v", "-H", "Authorization: Basic c2VjcmV0"])).await;
+    let said = text(&done.stderr);
+    assert!(said.contains("> Authorization: …") && !said.contains("c2VjcmV0"), "{said}");
+}
+
+#[tokio::test]
+async fn standard_input_is_not_both_an_argument_and_a_stream() {
+    let service = serve_these(Server::new().method::<total>()).await;
+    for words in [["total", "@-"], ["total", "--json=-"]] {
+        let done = run(byname(&["call", &service]).args(words)).await;
+        assert!(done.status.code() == Some(2) && text(&done.stderr).contains("`items`"), "{done:?}");
+    }
+}
+
+#[rpc(readonly)]
+async fn account(id: u64) -> Result<u64, Error> {
+    let code = if id == 0 { Code::Unavailable } else { Code::NotFound };
+    Err(Error::new(
+        code,
+        format!("there is no account {id}, and there has never been one with this number, nor will there be"),
+    ))
+}
+
+#[rpc(keyed)]
+async fn pay(cents: u64) -> u64 {
+    cents
+}
+
+#[tokio::test]
+async fn the_exit_code_says_whether_the_function_ran() {
+    let service = serve_these(Server::new().method::<account>()).await;
+    for (words, expected) in [(["account", "7"], 1), (["account", "0"], 1), (["acount", "7"], 3), (["account", "x"], 7)]
+    {
+        let done = run(byname(&["call", &service]).args(words)).await;
+        assert_eq!(done.status.code(), Some(expected), "{words:?}: {done:?}");
+    }
+    let silent = serve_these(Server::new().method::<account>().listing(false)).await;
+    let written = std::env::temp_dir().join(format!("byname-not-told-{}.lock", std::process::id()));
+    let lock = written.to_str().unwrap();
+    for words in [&["list", &silent][..], &["show", &silent, "account"], &["lock", &silent, "-o", lock]] {
+        let done = run(&mut byname(words)).await;
+        assert_eq!(done.status.code(), Some(4), "{words:?}: {done:?}");
+    }
+    // A caller that may call no function learns of none.
+    let closed = Server::new().method::<account>().allow("account", |_| false);
+    let closed = serve_these(closed).await;
+    let done = run(&mut byname(&["lock", &closed, "-o", lock])).await;
+    assert!(done.status.code() == Some(4) && text(&done.stderr).contains("--token"), "{done:?}");
+    assert!(!written.exists());
+    let done = run(&mut byname(&["lock", &service, "-o", "/nowhere/byname.lock"])).await;
+    assert_eq!(done.status.code(), Some(8), "{done:?}");
+}
+
+#[tokio::test]
+async fn streams_of_a_service_that_does_not_tell_its_schema() {
+    let service = serve_these(Server::new().method::<count>().method::<total>().listing(false)).await;
+    let done = run(&mut byname(&["call", &service, "count", "2"])).await;
+    assert!(text(&done.stderr).contains("`--stream`"), "{done:?}");
+    let done = run(&mut byname(&["call", &service, "count", "2", "--stream"])).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n1\n".to_owned(), String::new()));
+    let done = run(&mut byname(&["call", &service, "total", "2", "--items"])).await;
+    assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n".to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn an_accepted_break_is_shown_with_its_reason() {
+    let folder = std::env::temp_dir().join(format!("byname-accepted-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let old = serve_these(Server::new().function(("f", ["a"]), |a: u16| async move { a })).await;
+    let new = serve_these(Server::new().function(("f", ["a"]), |a: u8| async move { u16::from(a) })).await;
+    for (service, file) in [(&old, "old.lock"), (&new, "new.lock")] {
+        let done = run(byname(&["lock", service, "-o", file]).current_dir(&folder)).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    let lines = "range-narrower f arguments.a: it was always a byte\nfunction-missing h: \u{1b}[2J\nfunction-missing g: it is gone\n";
+    std::fs::write(folder.join("byname.accepted"), lines).unwrap();
+    let check = async |more: &[&str]| {
+        let words = [&["check", "new.lock", "--against", "old.lock"], more].concat();
+        let done = run(byname(&words).current_dir(&folder)).await;
+        assert!(done.status.success(), "{done:?}");
+        text(&done.stdout)
+    };
+    let shown = check(&[]).await;
+    assert!(shown.contains("  accepted  old clients") && shown.contains("reason it was always a byte"), "{shown}");
+    assert!(shown.ends_with(
+        "accepted without need: function-missing g: it is gone\n1 difference, no other break of old clients\n"
+    ));
+    let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
+    assert_eq!(document["differences"][0]["reason"], "it was always a byte");
+    assert_eq!(document["accepted_without_need"][1], "function-missing g: it is gone");
+    let shown = check(&["--format", "github"]).await;
+    assert!(
+        shown.contains("::notice file=new.lock,title=range-narrower::accepted, because it was always a byte: f"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("::warning file=byname.accepted,title=accepted::accepted without need: function-missing g"),
+        "{shown}"
+    );
+    assert!(!shown.contains('\u{1b}') && shown.contains("function-missing h: \\u{1b}[2J"), "{shown}");
+    let done = run(byname(&["check", "new.lock", "--against", "git:"]).current_dir(&folder)).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("needs a revision"), "{done:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {
@@ -128,7 +301,7 @@ async fn a_full_disk_is_an_error() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     for words in [&["call", &service, "count", "3"][..], &["call", &service, "unsigned", "3"], &["list", &service]] {
         let done = run(byname(words).stdout(full())).await;
-        assert_eq!(done.status.code(), Some(1), "{words:?}: {done:?}");
+        assert_eq!(done.status.code(), Some(8), "{words:?}: {done:?}");
     }
     // Where the error can't be told, the exit code still says it.
     for (words, expected) in [
@@ -163,11 +336,24 @@ async fn a_load_that_is_told_to_end_reports_what_was_measured() {
 }
 
 #[tokio::test]
+async fn a_load_is_of_calls_that_can_succeed() {
+    let service = serve_these(Server::new().method::<count>().method::<pay>().method::<account>()).await;
+    let done = run(&mut byname(&["bench", &service, "count", "3"])).await;
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("returns a stream"), "{done:?}");
+    let done = run(&mut byname(&["bench", &service, "pay", "7", "--yes", "--calls", "20"])).await;
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    // A program gets the whole text of an error.
+    let done = run(&mut byname(&["bench", &service, "account", "7", "--calls", "1", "--warm-up", "0s"])).await;
+    assert!(text(&done.stdout).contains("with this number, nor will there be"), "{done:?}");
+}
+
+#[tokio::test]
 async fn a_load_asks_for_the_schema_within_its_time_out() {
     // It accepts, and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let service = silent.local_addr().unwrap().to_string();
     let done = run(&mut byname(&["bench", &service, "f", "--timeout", "100ms"])).await;
     assert_eq!(done.status.code(), Some(6), "{done:?}");
-    assert!(text(&done.stderr).contains("within 100ms"), "{done:?}");
+    let said = text(&done.stderr);
+    assert!(said.contains("within 100ms") && said.contains("so `f` was not called"), "{said}");
 }

@@ -54,6 +54,8 @@ impl Tutorial {
         let library = repository().join("crates/byname");
         fs::write(top.join(".cargo/config.toml"), format!("[patch.crates-io]\nbyname = {{ path = {library:?} }}\n"))
             .unwrap();
+        // The services of the person who runs the test are not known.
+        fs::write(top.join("none.toml"), "").unwrap();
         Self { folder: top.clone(), top, port, server: None }
     }
 

@@ -27,6 +27,7 @@ struct Accepted {
     rule: String,
     function: String,
     place: String,
+    reason: String,
 }
 
 impl AcceptedBreaks {
@@ -55,14 +56,21 @@ impl AcceptedBreaks {
             else {
                 return Err(wrong("it has too few words, or too many"));
             };
-            accepted.push(Accepted { line: line.to_owned(), rule, function, place: place.unwrap_or_default() });
+            let (place, reason) = (place.unwrap_or_default(), reason.trim().to_owned());
+            accepted.push(Accepted { line: line.to_owned(), rule, function, place, reason });
         }
         Ok(Self { accepted })
     }
 
     /// Whether this break of this difference is accepted.
     pub fn accept(&self, difference: &Difference, of: &Break) -> bool {
-        self.accepted.iter().any(|accepted| accepted.is(difference, of))
+        self.reason(difference, of).is_some()
+    }
+
+    /// Why this break of this difference is accepted. `None` if it is not.
+    pub fn reason(&self, difference: &Difference, of: &Break) -> Option<&str> {
+        let accepted = self.accepted.iter().find(|accepted| accepted.is(difference, of))?;
+        Some(&accepted.reason)
     }
 
     /// The lines that accept none of these, and should be removed.

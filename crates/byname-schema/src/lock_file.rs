@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::declared::{ANNOTATIONS, DECLARED, VARIANTS};
-use crate::service_schema::{SchemaDocumentError, ServiceSchema};
+use crate::service_schema::{DocumentMember, SchemaDocumentError, ServiceSchema};
 
 /// The longest line, if it can be broken.
 const WIDTH: usize = 120;
@@ -40,15 +40,86 @@ impl ServiceSchema {
     ///
     /// # Errors
     ///
-    /// It is not JSON, or not the schema of a service, or a server made it without schemas.
+    /// It is not JSON, or not the schema of a service, or a server made it without schemas. A type that JSON Schema does not have, and a
+    /// reference to a definition that is not there, would be read as any value, so they are errors too.
     pub fn from_text(text: &str) -> Result<Self, SchemaDocumentError> {
         let document: Value = serde_json::from_str(without_mark(text))
             .map_err(|why| SchemaDocumentError::new(format!("it is not JSON: {why}")))?;
         let schema = Self::from_json(&document)?;
         match &schema.note {
             Some(note) => Err(SchemaDocumentError::new(format!("it has no schemas: {note}"))),
-            None => Ok(schema),
+            None => {
+                let document = DocumentMember::whole(&document);
+                SchemaCheck { service: &schema }.document(&document)?;
+                Ok(schema)
+            }
         }
+    }
+}
+
+/// Checks that each schema of a document says what it seems to say.
+struct SchemaCheck<'s> {
+    service: &'s ServiceSchema,
+}
+
+/// The types of JSON Schema.
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
+impl SchemaCheck<'_> {
+    fn document(&self, document: &DocumentMember<'_>) -> Result<(), SchemaDocumentError> {
+        for function in document.list("functions")? {
+            let arguments = function.list("arguments")?;
+            let others = ["takes", "returns", "error"].into_iter().filter_map(|name| function.optional_member(name));
+            for schema in arguments.into_iter().chain(others).filter_map(|of| of.optional_member("schema")) {
+                self.schema(&schema)?;
+            }
+        }
+        document.optional_member("$defs").map_or(Ok(()), |of| self.members(&of))
+    }
+
+    fn schema(&self, schema: &DocumentMember<'_>) -> Result<(), SchemaDocumentError> {
+        if schema.value.is_boolean() {
+            return Ok(());
+        }
+        if !schema.value.is_object() {
+            return Err(schema.wrong("expected a schema: an object, `true` or `false`"));
+        }
+        if let Some(reference) = schema.optional_member("$ref") {
+            let is_there = |name: &String| self.service.definitions.contains_key(name);
+            if !ServiceSchema::referred_name(schema.value).is_some_and(|name| is_there(&name)) {
+                let why = format!(
+                    "{} names no member of `$defs`; add the definition, or write the file again",
+                    reference.value
+                );
+                return Err(reference.wrong(&why));
+            }
+        }
+        if let Some(of) = schema.optional_member("type") {
+            let types = of.value.as_array().map_or(std::slice::from_ref(of.value), Vec::as_slice);
+            if let Some(unknown) = types.iter().find(|ty| !ty.as_str().is_some_and(|ty| TYPES.contains(&ty))) {
+                return Err(
+                    of.wrong(&format!("{unknown} is no type of JSON Schema; expected one of {}", TYPES.join(", ")))
+                );
+            }
+        }
+        for name in ["properties", "patternProperties", "dependentSchemas"] {
+            schema.optional_member(name).map_or(Ok(()), |of| self.members(&of))?;
+        }
+        for name in ["anyOf", "oneOf", "allOf", "prefixItems"] {
+            if schema.optional_member(name).is_some() {
+                schema.list(name)?.iter().try_for_each(|of| self.schema(of))?;
+            }
+        }
+        let inner = ["items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"];
+        inner.into_iter().filter_map(|name| schema.optional_member(name)).try_for_each(|of| self.schema(&of))
+    }
+
+    /// Schemas by name.
+    fn members(&self, of: &DocumentMember<'_>) -> Result<(), SchemaDocumentError> {
+        let Some(members) = of.value.as_object() else {
+            return Err(of.wrong("expected an object"));
+        };
+        members.keys().filter_map(|name| of.optional_member(name)).try_for_each(|schema| self.schema(&schema))
     }
 }
 

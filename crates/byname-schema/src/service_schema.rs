@@ -118,7 +118,7 @@ impl ServiceSchema {
     ///
     /// It says which member is missing or wrong.
     pub fn from_json(document: &Value) -> Result<Self, SchemaDocumentError> {
-        let of = DocumentMember { value: document, path: String::new() };
+        let of = DocumentMember::whole(document);
         match of.optional("version", Value::as_u64, "a whole number")? {
             Some(VERSION) => {}
             Some(other) => {
@@ -259,18 +259,22 @@ impl fmt::Display for SchemaDocumentError {
 impl std::error::Error for SchemaDocumentError {}
 
 /// A value in a document, with its place for messages.
-struct DocumentMember<'v> {
-    value: &'v Value,
+pub(crate) struct DocumentMember<'v> {
+    pub(crate) value: &'v Value,
     path: String,
 }
 
 impl<'v> DocumentMember<'v> {
-    fn wrong(&self, why: &str) -> SchemaDocumentError {
+    pub(crate) fn whole(document: &'v Value) -> Self {
+        Self { value: document, path: String::new() }
+    }
+
+    pub(crate) fn wrong(&self, why: &str) -> SchemaDocumentError {
         let place = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
         SchemaDocumentError::new(format!("{place}{why}"))
     }
 
-    fn optional_member(&self, name: &str) -> Option<DocumentMember<'v>> {
+    pub(crate) fn optional_member(&self, name: &str) -> Option<DocumentMember<'v>> {
         let dot = if self.path.is_empty() { "" } else { "." };
         self.value.get(name).map(|value| Self { value, path: format!("{}{dot}{name}", self.path) })
     }
@@ -310,7 +314,7 @@ impl<'v> DocumentMember<'v> {
         Ok(self.optional(name, strings, "an array of strings")?.unwrap_or_default())
     }
 
-    fn list(&self, name: &str) -> Result<Vec<DocumentMember<'v>>, SchemaDocumentError> {
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<DocumentMember<'v>>, SchemaDocumentError> {
         let member = self.member(name)?;
         let items = member.value.as_array().ok_or_else(|| member.wrong("expected an array"))?;
         let item = |(at, value)| DocumentMember { value, path: format!("{}[{at}]", member.path) };

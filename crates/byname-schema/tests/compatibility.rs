@@ -312,11 +312,44 @@ fn witnesses_of_types_that_contain_themselves_are_small_and_long_ones_are_cut_in
 }
 
 #[test]
+fn a_lock_file_says_what_it_seems_to_say() {
+    let document = |schema: Value, definitions: Value| {
+        let function = json!({
+            "name": "f", "arguments": [{ "name": "a", "required": true, "schema": schema }], "returns": { "schema": true }
+        });
+        json!({ "version": 1, "functions": [function], "$defs": definitions }).to_string()
+    };
+    let wrong = [
+        (
+            json!({ "$ref": "#/$defs/Line" }),
+            json!({ "Lime": true }),
+            "`functions[0].arguments[0].schema.$ref`: \"#/$defs/Line\" names no",
+        ),
+        (json!({ "$ref": "other.json" }), json!({}), "schema.$ref`: \"other.json\" names no"),
+        (json!({ "anyOf": [{ "type": "strin" }] }), json!({}), "schema.anyOf[0].type`: \"strin\" is no type"),
+        (json!({ "type": ["string", "any"] }), json!({}), "\"any\" is no type"),
+        (
+            json!(true),
+            json!({ "Line": { "type": "object", "properties": { "n": { "type": 7 } } } }),
+            "`$defs.Line.properties.n.type`: 7",
+        ),
+        (json!({ "items": "x" }), json!({}), "schema.items`: expected a schema"),
+    ];
+    for (schema, definitions, expected) in wrong {
+        let why = ServiceSchema::from_text(&document(schema, definitions)).unwrap_err().to_string();
+        assert!(why.contains(expected), "{why}");
+    }
+    let schema = json!({ "type": ["string", "array"], "items": { "$ref": "#/$defs/Gr%C3%B6%C3%9Fe" }, "x-note": { "type": "new" } });
+    ServiceSchema::from_text(&document(schema, json!({ "Größe": {} }))).unwrap();
+}
+
+#[test]
 fn an_accepted_break_names_its_rule_and_its_place() {
     let (old, new) = (json!({ "type": "string" }), json!({ "type": "boolean" }));
     let found = differences(&service(&old, &json!({})), &service(&new, &json!({})));
     let accepted = AcceptedBreaks::parse("type-differs f arguments.a: it was never used\n").unwrap();
     assert!(accepted.accept(&found[0], found[0].breaks_old_clients().unwrap()));
+    assert_eq!(accepted.reason(&found[0], found[0].breaks_old_clients().unwrap()), Some("it was never used"));
     let other = AcceptedBreaks::parse("type-differs f arguments.b: it was never used\n").unwrap();
     assert!(!other.accept(&found[0], found[0].breaks_old_clients().unwrap()));
     assert_eq!(other.unused(&found), ["type-differs f arguments.b: it was never used"]);

@@ -1,5 +1,6 @@
 //! The test that holds a server to its lock file: [`assert_compatible!`](crate::assert_compatible).
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, io};
@@ -58,9 +59,21 @@ macro_rules! stubs {
 #[track_caller]
 pub fn assert_compatible(schema: &ServiceSchema, package: &str, path: &Path) {
     let path = Path::new(package).join(path);
-    let is_update = env::var_os(VARIABLE).is_some_and(|value| value == "update");
-    if let Err(why) = checked(schema, &path, is_update) {
+    if let Err(why) = is_update(env::var_os(VARIABLE).as_deref()).and_then(|is| checked(schema, &path, is)) {
         panic!("{why}");
+    }
+}
+
+/// Whether the file is to be written, by the value of the variable.
+fn is_update(value: Option<&OsStr>) -> Result<bool, String> {
+    match value {
+        None => Ok(false),
+        Some(value) if value.is_empty() => Ok(false),
+        Some(value) if value == "update" => Ok(true),
+        Some(other) => Err(format!(
+            "{VARIABLE} is `{}`; expected `update`, which writes the lock file; or unset it, to compare with the file",
+            other.display()
+        )),
     }
 }
 
@@ -81,6 +94,11 @@ fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), S
     let known_schema = ServiceSchema::from_text(&known).map_err(|why| format!("{shown} is not a lock file: {why}"))?;
     let accepted = accepted_beside(path)?;
     let found = differences(&known_schema, schema);
+    let unused = accepted.unused(&found).into_iter().map(|line| format!("\n  {line}")).collect::<String>();
+    let unused = match unused.is_empty() {
+        true => unused,
+        false => format!("\n{} accepts what is not there:{unused}", path.with_extension("accepted").display()),
+    };
     let mut broken = String::new();
     for difference in &found {
         if let Some(of) = difference.breaks_old_clients().filter(|of| !accepted.accept(difference, of)) {
@@ -91,15 +109,21 @@ fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), S
     if !broken.is_empty() {
         return Err(format!(
             "the server breaks clients of {shown}:{broken}\nmake the change compatible; or accept it: write its rule, function and place with \
-             a reason into {}, or change the contract with `{VARIABLE}=update cargo test`",
+             a reason into {}, or change the contract with `{VARIABLE}=update cargo test`{unused}",
             path.with_extension("accepted").display()
         ));
     }
     // An editor may have put a byte order mark before it, and git may have changed the ends of its lines.
     if !known.trim_start_matches('\u{feff}').lines().eq(lock.lines()) {
+        let is_accepted = found.iter().any(|difference| difference.breaks_old_clients().is_some());
+        let breaks = if is_accepted { "what breaks clients is accepted" } else { "no client breaks" };
         return Err(format!(
-            "{shown} is out of date, and no client breaks; run `{VARIABLE}=update cargo test`, and commit the file"
+            "{shown} is out of date, and {breaks}; run `{VARIABLE}=update cargo test`, and commit the file{unused}"
         ));
+    }
+    // It is no failure: a comparison with an earlier revision may still need them.
+    if !unused.is_empty() {
+        eprintln!("{}", unused.trim_start());
     }
     Ok(())
 }
@@ -120,6 +144,15 @@ mod tests {
 
     fn schema(of: Server) -> ServiceSchema {
         of.schema()
+    }
+
+    #[test]
+    fn the_variable_has_one_value() {
+        let read = |value: &str| is_update(Some(OsStr::new(value)));
+        assert_eq!((is_update(None), read(""), read("update")), (Ok(false), Ok(false), Ok(true)));
+        for wrong in ["wibble", "Update", "1"] {
+            assert!(read(wrong).unwrap_err().contains("expected `update`"), "{wrong}");
+        }
     }
 
     #[test]
@@ -146,7 +179,12 @@ mod tests {
         assert!(why.contains("out of date, and no client breaks"), "{why}");
         fs::write(path.with_extension("accepted"), "range-narrower f arguments.a: it was always a byte\n").unwrap();
         let why = checked(&narrower, &path, false).unwrap_err();
-        assert!(why.contains("out of date"), "{why}");
+        assert!(why.contains("out of date, and what breaks clients is accepted"), "{why}");
+        fs::write(path.with_extension("accepted"), "function-missing g: it is gone\n").unwrap();
+        for changed in [&narrower, &wider] {
+            let why = checked(changed, &path, false).unwrap_err();
+            assert!(why.ends_with("accepts what is not there:\n  function-missing g: it is gone"), "{why}");
+        }
         fs::write(path.with_extension("accepted"), "range-narrower\n").unwrap();
         assert!(checked(&old, &path, false).unwrap_err().contains("line 1"));
         fs::write(&path, "{}").unwrap();

@@ -5,6 +5,7 @@ use anstyle::Style;
 use super::figures;
 use super::report::{LoadReport, Percentiles, Report, SliceReport};
 use super::summary::{BAD, BOLD, DIM, GOOD, WARNING, line};
+use crate::terminal_text::inert;
 
 /// A table of both with ratios, with styles for a terminal. The names are those of the files.
 pub(super) fn comparison((first_name, first): (&str, &Report), (second_name, second): (&str, &Report)) -> String {
@@ -65,7 +66,7 @@ fn described(report: &Report) -> String {
         LoadReport::Open { calls_per_second, .. } => format!("{} calls a second", figures::rate(calls_per_second)),
     };
     let way = if report.transport == "http" { "over HTTP" } else { "by frames" };
-    format!("{} {way}, {load}", report.function)
+    format!("{} {way}, {load}", inert(&report.function))
 }
 
 fn rows(first: &Report, second: &Report) -> Vec<Row> {

@@ -6,9 +6,11 @@ use super::buckets::{self, Bucket};
 use super::figures;
 use super::recorder::OWN_ERROR;
 use super::report::{LoadReport, Percentiles, Report};
+use crate::terminal_text::inert;
 
-/// The report as text with styles for a terminal of this width. The code that prints it removes the styles where they are not wanted.
-pub(super) fn summary(report: &Report, width: usize) -> String {
+/// The report as text with styles for a terminal of this width, or for a program, which gets whole lines. The code that prints it removes the
+/// styles where they are not wanted.
+pub(super) fn summary(report: &Report, width: Option<usize>) -> String {
     let mut out = String::new();
     head(&mut out, report);
     counts(&mut out, report);
@@ -23,7 +25,7 @@ pub(super) fn summary(report: &Report, width: usize) -> String {
             line(&mut out, &format!("  {DIM}{counted}{DIM:#}"));
         }
         heading(&mut out, "histogram");
-        histogram(&mut out, &report.histogram, latency, width);
+        histogram(&mut out, &report.histogram, latency, width.unwrap_or(80));
     }
     sending(&mut out, report);
     errors(&mut out, report, width);
@@ -58,7 +60,7 @@ fn head(out: &mut String, report: &Report) {
         (_, 0) => format!("over HTTP, {}: there was none by frames", plural(connections.http, "connection")),
         (_, frames) => format!("by frames, {}", plural(frames, "connection")),
     };
-    line(out, &format!("{BOLD}{function}{BOLD:#} at {url}"));
+    line(out, &format!("{BOLD}{}{BOLD:#} at {}", inert(function), inert(url)));
     line(out, &connections);
     let load = match report.load {
         LoadReport::Closed { concurrency } => {
@@ -194,15 +196,16 @@ fn sending(out: &mut String, report: &Report) {
     }
 }
 
-fn errors(out: &mut String, report: &Report, width: usize) {
+fn errors(out: &mut String, report: &Report, width: Option<usize>) {
     if !report.errors.is_empty() {
         heading(out, "errors");
     }
     for (code, errors) in &report.errors {
         let code = if code == OWN_ERROR { "error of the function" } else { code };
         line(out, &format!("  {BAD}{code:<21}{BAD:#} {:>12}", figures::count(errors.calls)));
-        let example = errors.example.lines().next().unwrap_or_default();
-        line(out, &format!("    {DIM}{}{DIM:#}", cut(example, width.saturating_sub(4).max(40))));
+        let example = &inert(errors.example.lines().next().unwrap_or_default());
+        let shown = width.map_or_else(|| example.to_owned(), |width| cut(example, width.saturating_sub(4).max(40)));
+        line(out, &format!("    {DIM}{shown}{DIM:#}"));
     }
     if report.warm_up_errors > 0 {
         let said = format!("{} failed during the warm-up", plural(report.warm_up_errors, "call"));
@@ -232,7 +235,7 @@ mod tests {
     use super::*;
 
     fn plain(report: &Report, width: usize) -> String {
-        strip_str(&summary(report, width)).to_string()
+        strip_str(&summary(report, Some(width))).to_string()
     }
 
     #[test]
@@ -302,8 +305,10 @@ histogram
         let failed = |calls, example: &str| ErrorCount { calls, example: example.to_owned() };
         report.errors.insert("unavailable".to_owned(), failed(60, "connection refused"));
         report.errors.insert(OWN_ERROR.to_owned(), failed(40, "no account 7"));
+        report.errors.insert("not_found".to_owned(), failed(1, "no \u{202e}\u{1b}account"));
         let text = plain(&report, 80);
         assert!(text.contains("  errors                   100  10.0 %\n"), "{text}");
+        assert!(text.contains("    no \\u{202e}\\u{1b}account\n"), "{text}");
         assert!(text.contains("  error of the function           40\n    no account 7\n"), "{text}");
         assert!(text.contains("  unavailable                     60\n    connection refused\n"), "{text}");
         assert!(text.contains("of the 900 calls that were answered with a value\n"), "{text}");

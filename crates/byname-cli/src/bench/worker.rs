@@ -182,7 +182,7 @@ impl Worker {
                         break;
                     }
                     worker.in_flight.set(worker.in_flight.get() + 1);
-                    let result = worker.call(client).await;
+                    let result = worker.load.target.call(client).await;
                     worker.record(sent, sent, false, &result);
                     worker.in_flight.set(worker.in_flight.get() - 1);
                     if result.is_err() {
@@ -236,7 +236,7 @@ impl Worker {
         let worker = Rc::clone(self);
         spawn_local(async move {
             let sent = worker.now();
-            let result = worker.call(&worker.clients[nth % worker.clients.len()]).await;
+            let result = worker.load.target.call(&worker.clients[nth % worker.clients.len()]).await;
             worker.record(intended, sent, had_no_room, &result);
             worker.in_flight.set(worker.in_flight.get() - 1);
             if worker.wants_answer.get() {
@@ -249,12 +249,6 @@ impl Worker {
         self.wants_answer.set(true);
         self.wake.notified().await;
         self.wants_answer.set(false);
-    }
-
-    /// The answer is read to its end and is not kept.
-    async fn call(&self, client: &Client) -> Result<IgnoredAny, CallError<Value>> {
-        let BenchTarget { name, args, .. } = &*self.load.target;
-        client.call(name, args.clone()).await
     }
 
     fn record(
