@@ -53,7 +53,11 @@ impl CheckCommand {
                 return Err(CommandError::not_told(format!("{name} has no schemas to compare: {note}")));
             }
         }
+        let mut open = [old.open(), new.open()].concat();
+        open.sort();
+        open.dedup();
         let report = CheckReport {
+            open,
             accepted: self.accepted()?,
             accepted_file: self.accepted_file().display().to_string(),
             differences: differences(&old, &new),
@@ -118,12 +122,17 @@ fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
 
 /// The differences, and which of them count.
 struct CheckReport {
+    /// The places whose schema says less than their type, in either version.
+    open: Vec<String>,
     differences: Vec<Difference>,
     accepted: AcceptedBreaks,
     /// Where they stand.
     accepted_file: String,
     both: bool,
 }
+
+/// The most open places in a text.
+const LISTED: usize = 10;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Weight<'r> {
@@ -166,10 +175,18 @@ impl CheckReport {
         let (bad, bold, dim) =
             (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
         let mut text = String::new();
+        let mut places = 0;
+        let mut last = None;
         for difference in &self.differences {
             let place =
                 if difference.place.is_empty() { String::new() } else { format!(": {}", inert(&difference.place)) };
-            text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
+            // One place may have several differences.
+            if last.replace((&difference.function, &difference.place))
+                != Some((&difference.function, &difference.place))
+            {
+                text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
+                places += 1;
+            }
             for (direction, of, weight) in self.weighed(difference) {
                 let (style, word) = match weight {
                     Weight::Breaks => (bad, "breaks"),
@@ -192,8 +209,17 @@ impl CheckReport {
         for line in self.accepted.unused(&self.differences) {
             text.push_str(&format!("{dim}accepted without need: {}{dim:#}\n", inert(line)));
         }
-        text.push_str(&match (self.breaks(), self.differences.len()) {
-            (0, 0) => "no call can tell the two versions apart\n".to_owned(),
+        if !self.open.is_empty() {
+            text.push_str(&format!("{dim}compared only in part:{dim:#}\n"));
+            for place in self.open.iter().take(LISTED) {
+                text.push_str(&format!("  {dim}{}{dim:#}\n", inert(place)));
+            }
+            if let Some(more @ 1..) = self.open.len().checked_sub(LISTED) {
+                text.push_str(&format!("  {dim}and {more} more, which --format json lists{dim:#}\n"));
+            }
+        }
+        text.push_str(&match (self.breaks(), places) {
+            (0, 0) => "no difference in what is sent and what is accepted\n".to_owned(),
             (0, count) => {
                 let clients = if self.both { "any" } else { "old" };
                 let further = if self.has_accepted() { "no other break" } else { "no break" };
@@ -224,6 +250,7 @@ impl CheckReport {
             "breaks": self.breaks(),
             "differences": differences,
             "accepted_without_need": self.accepted.unused(&self.differences),
+            "open": self.open,
         })
     }
 
