@@ -1,5 +1,6 @@
 //! `byname check`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{fs, io};
@@ -57,6 +58,7 @@ impl CheckCommand {
             accepted: self.accepted()?,
             accepted_file: self.accepted_file().display().to_string(),
             differences: differences(&old, &new),
+            open: old.open.iter().chain(&new.open).cloned().collect(),
             both: self.both,
         };
         match self.format {
@@ -116,9 +118,14 @@ fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
     ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is not a schema: {why}")))
 }
 
+/// The most open places that are listed for people.
+const MOST_PLACES: usize = 10;
+
 /// The differences, and which of them count.
 struct CheckReport {
     differences: Vec<Difference>,
+    /// The places whose schema says less than their type, in either version.
+    open: BTreeSet<String>,
     accepted: AcceptedBreaks,
     /// Where they stand.
     accepted_file: String,
@@ -192,8 +199,23 @@ impl CheckReport {
         for line in self.accepted.unused(&self.differences) {
             text.push_str(&format!("{dim}accepted without need: {}{dim:#}\n", inert(line)));
         }
+        if !self.open.is_empty() {
+            let places = counted(self.open.len(), "place");
+            text.push_str(&format!(
+                "{dim}not compared whole, because the schema says less than the type: {places}{dim:#}\n"
+            ));
+            for place in self.open.iter().take(MOST_PLACES) {
+                text.push_str(&format!("  {dim}{}{dim:#}\n", inert(place)));
+            }
+            if self.open.len() > MOST_PLACES {
+                text.push_str(&format!(
+                    "  {dim}and {} more, which --format json lists{dim:#}\n",
+                    self.open.len() - MOST_PLACES
+                ));
+            }
+        }
         text.push_str(&match (self.breaks(), self.differences.len()) {
-            (0, 0) => "no call can tell the two versions apart\n".to_owned(),
+            (0, 0) => "nothing that is compared differs\n".to_owned(),
             (0, count) => {
                 let clients = if self.both { "any" } else { "old" };
                 let further = if self.has_accepted() { "no other break" } else { "no break" };
@@ -223,6 +245,7 @@ impl CheckReport {
         json!({
             "breaks": self.breaks(),
             "differences": differences,
+            "open": self.open,
             "accepted_without_need": self.accepted.unused(&self.differences),
         })
     }

@@ -254,6 +254,24 @@ async fn streams_of_a_service_that_does_not_tell_its_schema() {
 }
 
 #[tokio::test]
+async fn a_check_says_what_it_could_not_compare() {
+    let service = serve_these(Server::new().method::<reversed>().method::<unsigned>()).await;
+    let check = async |more: &[&str]| {
+        let words = [&["check", &service, "--against", &service], more].concat();
+        text(&run(&mut byname(&words)).await.stdout)
+    };
+    let shown = check(&[]).await;
+    assert!(
+        shown.starts_with("not compared whole, because the schema says less than the type: ")
+            && shown.contains("reversed"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("\nnothing that is compared differs\n"), "{shown}");
+    let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
+    assert!(document["open"].as_array().is_some_and(|open| !open.is_empty()), "{document}");
+}
+
+#[tokio::test]
 async fn an_accepted_break_is_shown_with_its_reason() {
     let folder = std::env::temp_dir().join(format!("byname-accepted-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -273,9 +291,8 @@ async fn an_accepted_break_is_shown_with_its_reason() {
     };
     let shown = check(&[]).await;
     assert!(shown.contains("  accepted  old clients") && shown.contains("reason it was always a byte"), "{shown}");
-    assert!(shown.ends_with(
-        "accepted without need: function-missing g: it is gone\n1 difference, no other break of old clients\n"
-    ));
+    assert!(shown.contains("accepted without need: function-missing g: it is gone\n"), "{shown}");
+    assert!(shown.ends_with("\n1 difference, no other break of old clients\n"), "{shown}");
     let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
     assert_eq!(document["differences"][0]["reason"], "it was always a byte");
     assert_eq!(document["accepted_without_need"][1], "function-missing g: it is gone");
