@@ -1,6 +1,5 @@
 //! `byname check`.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{fs, io};
@@ -54,11 +53,14 @@ impl CheckCommand {
                 return Err(CommandError::not_told(format!("{name} has no schemas to compare: {note}")));
             }
         }
+        let mut open = [old.open(), new.open()].concat();
+        open.sort();
+        open.dedup();
         let report = CheckReport {
+            open,
             accepted: self.accepted()?,
             accepted_file: self.accepted_file().display().to_string(),
             differences: differences(&old, &new),
-            open: old.open.iter().chain(&new.open).cloned().collect(),
             both: self.both,
         };
         match self.format {
@@ -118,19 +120,19 @@ fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
     ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is not a schema: {why}")))
 }
 
-/// The most open places that are listed for people.
-const MOST_PLACES: usize = 10;
-
 /// The differences, and which of them count.
 struct CheckReport {
-    differences: Vec<Difference>,
     /// The places whose schema says less than their type, in either version.
-    open: BTreeSet<String>,
+    open: Vec<String>,
+    differences: Vec<Difference>,
     accepted: AcceptedBreaks,
     /// Where they stand.
     accepted_file: String,
     both: bool,
 }
+
+/// The most open places in a text.
+const LISTED: usize = 10;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Weight<'r> {
@@ -173,10 +175,18 @@ impl CheckReport {
         let (bad, bold, dim) =
             (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
         let mut text = String::new();
+        let mut places = 0;
+        let mut last = None;
         for difference in &self.differences {
             let place =
                 if difference.place.is_empty() { String::new() } else { format!(": {}", inert(&difference.place)) };
-            text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
+            // One place may have several differences.
+            if last.replace((&difference.function, &difference.place))
+                != Some((&difference.function, &difference.place))
+            {
+                text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
+                places += 1;
+            }
             for (direction, of, weight) in self.weighed(difference) {
                 let (style, word) = match weight {
                     Weight::Breaks => (bad, "breaks"),
@@ -200,22 +210,16 @@ impl CheckReport {
             text.push_str(&format!("{dim}accepted without need: {}{dim:#}\n", inert(line)));
         }
         if !self.open.is_empty() {
-            let places = counted(self.open.len(), "place");
-            text.push_str(&format!(
-                "{dim}not compared whole, because the schema says less than the type: {places}{dim:#}\n"
-            ));
-            for place in self.open.iter().take(MOST_PLACES) {
+            text.push_str(&format!("{dim}compared only in part:{dim:#}\n"));
+            for place in self.open.iter().take(LISTED) {
                 text.push_str(&format!("  {dim}{}{dim:#}\n", inert(place)));
             }
-            if self.open.len() > MOST_PLACES {
-                text.push_str(&format!(
-                    "  {dim}and {} more, which --format json lists{dim:#}\n",
-                    self.open.len() - MOST_PLACES
-                ));
+            if let Some(more @ 1..) = self.open.len().checked_sub(LISTED) {
+                text.push_str(&format!("  {dim}and {more} more, which --format json lists{dim:#}\n"));
             }
         }
-        text.push_str(&match (self.breaks(), self.differences.len()) {
-            (0, 0) => "nothing that is compared differs\n".to_owned(),
+        text.push_str(&match (self.breaks(), places) {
+            (0, 0) => "no difference in what is sent and what is accepted\n".to_owned(),
             (0, count) => {
                 let clients = if self.both { "any" } else { "old" };
                 let further = if self.has_accepted() { "no other break" } else { "no break" };
@@ -245,8 +249,8 @@ impl CheckReport {
         json!({
             "breaks": self.breaks(),
             "differences": differences,
-            "open": self.open,
             "accepted_without_need": self.accepted.unused(&self.differences),
+            "open": self.open,
         })
     }
 
