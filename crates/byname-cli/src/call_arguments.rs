@@ -200,7 +200,7 @@ fn properties(service: &ServiceSchema, schema: &Value, name: &str, depth: usize,
     }
 }
 
-/// JSON, or a text if it is none, or if only a text is accepted. The bytes of a file are base64, if the argument takes bytes.
+/// JSON, or a text if the word is not JSON, or if only a text is accepted. The bytes of a file are base64, if the argument takes bytes.
 fn value(schema: Option<(&ServiceSchema, &Value)>, takes_bytes: bool, word: &str) -> Result<Value, CommandError> {
     let content = match word.strip_prefix('@') {
         Some("-") => Some(standard_input()?),
@@ -226,7 +226,7 @@ fn value(schema: Option<(&ServiceSchema, &Value)>, takes_bytes: bool, word: &str
             }
             let what = if word.starts_with('@') { format!("the content of `{word}`") } else { format!("`{word}`") };
             return Err(CommandError::usage(format!(
-                "{what} begins like JSON and is none: {why}; a text that begins so is written in double quotes within single ones"
+                "{what} begins like JSON and can't be read as JSON: {why}; a text that begins so is written in double quotes within single ones"
             )));
         }
         Err(_) => return Ok(Value::String(text)),
@@ -261,7 +261,7 @@ fn in_utf8(word: &str, content: Vec<u8>) -> Result<String, CommandError> {
     })
 }
 
-/// Reads JSON, with the reason if it is none, or has a name twice in an object.
+/// Reads JSON, with the reason if it is not JSON, or has a name twice in an object.
 pub(crate) fn json_of_distinct_names(text: &str) -> Result<Value, String> {
     let value = read_json(text).map_err(|why| format!("it is not JSON: {why}"))?;
     match repeated_name(unmarked(text)) {

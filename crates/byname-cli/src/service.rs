@@ -54,7 +54,7 @@ pub(crate) struct Service {
     token: Option<String>,
     tls: Option<ClientTls>,
     credentials: WrittenCredentials,
-    /// The word that was taken for a host, because it is no name of a service.
+    /// The word that was taken for a host, because no service has this name.
     bare_host: Option<String>,
 }
 

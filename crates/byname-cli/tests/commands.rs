@@ -92,7 +92,7 @@ async fn a_service_with_a_name_is_called_by_its_address() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_in_the_command_is_no_error_of_the_call() {
+async fn a_wrong_setting_is_an_error_of_the_command() {
     for words in [&["call", "ftp://shop", "f"][..], &["list", "localhost:1", "--ca", "/nowhere/ca.pem"]] {
         let done = run(&mut byname(words)).await;
         assert_eq!(done.status.code(), Some(2), "{words:?}: {done:?}");
@@ -251,6 +251,20 @@ async fn streams_of_a_service_that_does_not_tell_its_schema() {
     assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n1\n".to_owned(), String::new()));
     let done = run(&mut byname(&["call", &service, "total", "2", "--items"])).await;
     assert_eq!((text(&done.stdout), text(&done.stderr)), ("0\n".to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn a_check_says_what_it_could_not_compare() {
+    let service = serve_these(Server::new().method::<reversed>().method::<unsigned>()).await;
+    let check = async |more: &[&str]| {
+        let words = [&["check", &service, "--against", &service], more].concat();
+        text(&run(&mut byname(&words)).await.stdout)
+    };
+    let shown = check(&[]).await;
+    assert!(shown.starts_with("compared only in part:\n  reversed"), "{shown}");
+    assert!(shown.ends_with("\nno difference in what is sent and what is accepted\n"), "{shown}");
+    let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
+    assert!(document["open"].as_array().is_some_and(|open| !open.is_empty()), "{document}");
 }
 
 #[tokio::test]

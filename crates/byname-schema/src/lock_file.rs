@@ -98,7 +98,7 @@ impl SchemaCheck<'_> {
             let types = of.value.as_array().map_or(std::slice::from_ref(of.value), Vec::as_slice);
             if let Some(unknown) = types.iter().find(|ty| !ty.as_str().is_some_and(|ty| TYPES.contains(&ty))) {
                 return Err(
-                    of.wrong(&format!("{unknown} is no type of JSON Schema; expected one of {}", TYPES.join(", ")))
+                    of.wrong(&format!("{unknown} is not a type of JSON Schema; expected one of {}", TYPES.join(", ")))
                 );
             }
         }

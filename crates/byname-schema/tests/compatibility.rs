@@ -326,8 +326,8 @@ fn a_lock_file_says_what_it_seems_to_say() {
             "`functions[0].arguments[0].schema.$ref`: \"#/$defs/Line\" names no",
         ),
         (json!({ "$ref": "other.json" }), json!({}), "schema.$ref`: \"other.json\" names no"),
-        (json!({ "anyOf": [{ "type": "strin" }] }), json!({}), "schema.anyOf[0].type`: \"strin\" is no type"),
-        (json!({ "type": ["string", "any"] }), json!({}), "\"any\" is no type"),
+        (json!({ "anyOf": [{ "type": "strin" }] }), json!({}), "schema.anyOf[0].type`: \"strin\" is not a type"),
+        (json!({ "type": ["string", "any"] }), json!({}), "\"any\" is not a type"),
         (
             json!(true),
             json!({ "Line": { "type": "object", "properties": { "n": { "type": 7 } } } }),

@@ -121,7 +121,7 @@ fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), S
             "{shown} is out of date, and {breaks}; run `{VARIABLE}=update cargo test`, and commit the file{unused}"
         ));
     }
-    // It is no failure: a comparison with an earlier revision may still need them.
+    // The test does not fail: a comparison with an earlier revision may still need them.
     if !unused.is_empty() {
         eprintln!("{}", unused.trim_start());
     }

@@ -40,7 +40,7 @@ pub(super) enum HeaderText {
 impl<'c> HttpRequest<'c> {
     /// # Errors
     ///
-    /// The address is no one place to which HTTP can be sent.
+    /// HTTP can't be sent to the address.
     pub(super) fn new(call: &WrittenCall<'c>) -> Result<Self, CommandError> {
         let address = HttpAddress::of(call.url)
             .map_err(|why| CommandError::usage(format!("{why}, which only byname's client does; use `--as rust`")))?;
