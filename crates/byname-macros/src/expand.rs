@@ -136,7 +136,7 @@ mod tests {
         let text = expanded(quote!(readonly), item.clone());
         assert!(text.starts_with(&crate::source_text::normalised(item)), "{text}");
         assert!(text.contains("pub struct add{}"), "{text}");
-        assert!(text.contains("\"add(a: i64, b: i64) -> i64\""), "{text}");
+        assert!(text.contains("name: \"add\"") && text.contains("name: \"b\", ty: \"i64\""), "{text}");
         assert_eq!(errors(&text), 0);
     }
 
@@ -193,7 +193,8 @@ mod tests {
             "pub(crate)fn get<>(&self, id: u64) -> ::byname::Call<",
             "impl Users for UsersClient{",
             "impl<__BynameService: Users>::byname::Contract<__BynameService>for UsersContract",
-            "\"users.get(id: u64) -> Result<User, UserError>\"",
+            "name: \"users.get\"",
+            "returns: \"Result<User, UserError>\"",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
