@@ -102,6 +102,11 @@ pub struct TimeBudget {
 }
 
 impl TimeBudget {
+    /// The time until this moment.
+    pub fn until(end: Instant) -> Self {
+        Self { end }
+    }
+
     /// Whether no time is left.
     pub fn is_spent(&self) -> bool {
         Instant::now() >= self.end

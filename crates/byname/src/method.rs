@@ -4,7 +4,7 @@ mod fingerprint;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -78,10 +78,15 @@ pub type StubMethods = fn() -> Vec<&'static Method>;
 pub type SchemaFn = fn(&TimeBudget) -> TypeSchema;
 pub(crate) type ErrorSchemaFn = fn(&TimeBudget) -> Option<TypeSchema>;
 
+/// How often the types of a function are asked, if the time is too short.
+const ATTEMPTS: u8 = 3;
+
 /// What was found out of a function by running the code of its types.
 #[derive(Debug, Default)]
 pub(crate) struct TracedFunction {
     types: OnceLock<Arc<FunctionTypes>>,
+    /// How often the time was too short for them.
+    times_too_short: AtomicU8,
     /// `None` in it if its structure is not known completely.
     pub(crate) fingerprint: OnceLock<Option<Fingerprint>>,
     /// Whether its fingerprint was asked for.
@@ -150,11 +155,11 @@ impl Method {
             returns: self.returns_schema.map_or_else(TypeSchema::unknown, |schema| schema(budget)),
             error: self.error_schema.and_then(|schema| schema(budget)),
         });
-        // What the time was too short for is made again.
-        if !budget.is_spent() {
-            return Arc::clone(self.traced.types.get_or_init(|| types));
+        // What the time was too short for is made again, because the machine may have been busy. Then the types are slow.
+        if budget.is_spent() && self.traced.times_too_short.fetch_add(1, Ordering::Relaxed) + 1 < ATTEMPTS {
+            return types;
         }
-        types
+        Arc::clone(self.traced.types.get_or_init(|| types))
     }
 
     /// The signature in Rust's notation: `add(a: i64, b: i64) -> i64`.
@@ -312,5 +317,23 @@ impl Method {
             traced: Arc::default(),
             source: Source { package: spec.package, module: spec.module, file: spec.file, line: spec.line },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::server::Server;
+
+    #[test]
+    fn types_for_which_the_time_is_too_short_are_asked_three_times() {
+        let server = Server::new().function("f", |a: u8| async move { a });
+        let method = server.methods().next().expect("it has one");
+        let types = || method.types(&TimeBudget::until(Instant::now()));
+        let all = [types(), types(), types(), types()];
+        let is_made_again: Vec<_> = all.windows(2).map(|two| !Arc::ptr_eq(&two[0], &two[1])).collect();
+        assert_eq!(is_made_again, [true, true, false]);
     }
 }

@@ -114,6 +114,9 @@ fn latency_note(report: &Report) -> String {
     }
 }
 
+/// Terminals with fewer columns are narrow.
+const NARROW: usize = 60;
+
 fn histogram(out: &mut String, narrow: &[Bucket], latency: &Percentiles, width: usize) {
     let rows = buckets::at_most(ROWS, narrow);
     let total = rows.iter().map(|bucket| bucket.count).sum::<u64>();
@@ -121,8 +124,9 @@ fn histogram(out: &mut String, narrow: &[Bucket], latency: &Percentiles, width: 
     let counts = rows.iter().map(|bucket| figures::count(bucket.count).len()).max().unwrap_or(0);
     let marks: Vec<String> = rows.iter().map(|bucket| marks(bucket, latency)).collect();
     let marks_width = marks.iter().map(String::len).max().unwrap_or(0);
-    // The bounds, the count, the share and the spaces between.
-    let other_columns = 2 + 17 + 1 + 1 + counts + 2 + 7 + 2 + marks_width;
+    // The bounds, the count and the spaces between; then the share and the marks, for which a narrow terminal has no room.
+    let is_narrow = width < NARROW;
+    let other_columns = 2 + 17 + 1 + 1 + counts + if is_narrow { 0 } else { 2 + 7 + 2 + marks_width };
     let longest = width.saturating_sub(other_columns).clamp(4, LONGEST_BAR);
     for (bucket, marks) in rows.iter().zip(&marks) {
         let style = severity(bucket.from_ns, latency);
@@ -131,7 +135,8 @@ fn histogram(out: &mut String, narrow: &[Bucket], latency: &Percentiles, width: 
         let (count, share) = (figures::count(bucket.count), figures::share(bucket.count, total));
         let marks = if marks.is_empty() { String::new() } else { format!("  {DIM}{marks}{DIM:#}") };
         let bar = format!("{style}{bar:<longest$}{style:#}");
-        line(out, &format!("  {from:>7} – {to:>7} {bar} {count:>counts$}  {share:>7}{marks}"));
+        let further = if is_narrow { String::new() } else { format!("  {share:>7}{marks}") };
+        line(out, &format!("  {from:>7} – {to:>7} {bar} {count:>counts$}{further}"));
     }
 }
 
@@ -204,7 +209,7 @@ fn errors(out: &mut String, report: &Report, width: Option<usize>) {
         let code = if code == OWN_ERROR { "error of the function" } else { code };
         line(out, &format!("  {BAD}{code:<21}{BAD:#} {:>12}", figures::count(errors.calls)));
         let example = &inert(errors.example.lines().next().unwrap_or_default());
-        let shown = width.map_or_else(|| example.to_owned(), |width| cut(example, width.saturating_sub(4).max(40)));
+        let shown = width.map_or_else(|| example.to_owned(), |width| cut(example, width.saturating_sub(4).max(20)));
         line(out, &format!("    {DIM}{shown}{DIM:#}"));
     }
     if report.warm_up_errors > 0 {
@@ -279,7 +284,7 @@ histogram
     #[test]
     fn no_row_is_wider_than_the_terminal() {
         let report = report(BenchOptions::default(), |n| 100 + n * n / 10);
-        for width in [60, 80, 100, 200] {
+        for width in [40, 59, 60, 80, 100, 200] {
             let text = plain(&report, width);
             let (_, rows) = text.split_once("histogram").unwrap();
             let longest = rows.lines().map(|line| line.chars().count()).max().unwrap();
