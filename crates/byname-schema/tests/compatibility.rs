@@ -383,7 +383,7 @@ fn a_lock_file_is_read_as_what_it_was_written_from() {
 
 /// How many pairs of random schemas are compared, and how many values of each.
 const PAIRS: usize = 2_000;
-const VALUES: usize = 100;
+const VALUES: usize = 1_000;
 
 #[test]
 fn compatible_values_are_taken_and_witnesses_are_refused() {

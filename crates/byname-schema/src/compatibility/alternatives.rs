@@ -12,12 +12,25 @@ use crate::references::referred_name;
 /// How deep samples and checks of values go.
 const DEEPEST: usize = 64;
 
-/// How deep a sample is at most, and how deep it is if something may be left out.
+/// How deep a sample is at most.
 const SAMPLE: usize = 40;
-const DEEP: usize = SAMPLE - 3;
 
 /// The most parts of a sample. A type can need more: one whose parts need other parts several times each.
 const PARTS: usize = 1_000;
+
+/// What a sample has so far.
+struct SampleSearch {
+    /// How many more parts it may have.
+    parts: usize,
+    /// The schemas that the part stands in. A small value of a type has no other value of it inside.
+    path: Vec<*const Value>,
+}
+
+impl Default for SampleSearch {
+    fn default() -> Self {
+        Self { parts: PARTS, path: Vec::new() }
+    }
+}
 
 /// The definitions of one document.
 #[derive(Clone, Copy)]
@@ -169,17 +182,17 @@ impl<'s> Schemas<'s> {
 
     /// A small value that the schema accepts. `None` if there is none, or none of a usual size.
     pub(super) fn sample(self, schema: &'s Value) -> Option<Value> {
-        self.sample_within(schema, SAMPLE, &mut PARTS.clone())
+        self.sample_within(schema, &mut SampleSearch::default())
     }
 
     /// As [`sample`](Self::sample), of one alternative.
     pub(super) fn sample_of(self, alternative: &Alternative<'s>) -> Option<Value> {
-        self.sample_of_within(alternative, SAMPLE, &mut PARTS.clone())
+        self.sample_of_within(alternative, &mut SampleSearch::default())
     }
 
     /// An object with the required properties.
     pub(super) fn least_object(self, object: &Object<'s>) -> Option<Map<String, Value>> {
-        self.least_object_within(object, SAMPLE, &mut PARTS.clone())
+        self.least_object_within(object, &mut SampleSearch::default())
     }
 
     /// Whether there is a value of an alternative, of whatever size.
@@ -218,17 +231,22 @@ impl<'s> Schemas<'s> {
         }
     }
 
-    fn sample_within(self, schema: &'s Value, room: usize, parts: &mut usize) -> Option<Value> {
-        let room = room.checked_sub(1)?;
-        *parts = parts.checked_sub(1)?;
+    fn sample_within(self, schema: &'s Value, search: &mut SampleSearch) -> Option<Value> {
+        let schema = self.resolved(schema);
+        if search.path.len() >= SAMPLE || search.path.contains(&std::ptr::from_ref(schema)) {
+            return None;
+        }
+        search.parts = search.parts.checked_sub(1)?;
         let mut alternatives = self.alternatives(schema);
-        // An optional value says more if it is there, but a type that contains itself is not followed far.
-        let is_deep = room < DEEP;
-        alternatives.sort_by_key(|one| matches!(one, Alternative::Null) != is_deep);
-        alternatives.iter().find_map(|one| self.sample_of_within(one, room, parts))
+        // An optional value says more if it is there.
+        alternatives.sort_by_key(|one| matches!(one, Alternative::Null));
+        search.path.push(schema);
+        let found = alternatives.iter().find_map(|one| self.sample_of_within(one, search));
+        search.path.pop();
+        found
     }
 
-    fn sample_of_within(self, alternative: &Alternative<'s>, room: usize, parts: &mut usize) -> Option<Value> {
+    fn sample_of_within(self, alternative: &Alternative<'s>, search: &mut SampleSearch) -> Option<Value> {
         Some(match alternative {
             Alternative::Any => json!({ "any": "value" }),
             Alternative::Unknown => json!("…"),
@@ -242,21 +260,21 @@ impl<'s> Schemas<'s> {
             Alternative::Number => json!(0.5),
             Alternative::Text(text) => json!(text.sample()?),
             Alternative::Array(array) => {
-                let length = array.least.max(usize::from(array.greatest != Some(0) && room >= DEEP));
-                let item = |at| self.sample_within(array.item(at)?, room, parts);
+                let length = array.least.max(usize::from(array.greatest != Some(0)));
+                let item = |at| self.sample_within(array.item(at)?, search);
                 match (0..length).map(item).collect::<Option<Vec<_>>>() {
                     Some(items) => Value::Array(items),
                     None if array.least == 0 => json!([]),
                     None => return None,
                 }
             }
-            Alternative::Object(object) => Value::Object(self.least_object_within(object, room, parts)?),
+            Alternative::Object(object) => Value::Object(self.least_object_within(object, search)?),
         })
     }
 
-    fn least_object_within(self, object: &Object<'s>, room: usize, parts: &mut usize) -> Option<Map<String, Value>> {
+    fn least_object_within(self, object: &Object<'s>, search: &mut SampleSearch) -> Option<Map<String, Value>> {
         let of = |name: &&'s str| {
-            let sample = self.sample_within(object.properties.get(*name)?, room, parts)?;
+            let sample = self.sample_within(object.properties.get(*name)?, search)?;
             Some(((*name).to_owned(), sample))
         };
         object.needed().iter().map(of).collect()
