@@ -162,6 +162,17 @@ impl Method {
         Arc::clone(self.traced.types.get_or_init(|| types))
     }
 
+    /// Nothing is known of its types from now on, because their code does not end.
+    pub(crate) fn give_up_types(&self) -> Arc<FunctionTypes> {
+        let unknown = || FunctionTypes {
+            params: self.params.iter().map(|_| TypeSchema::unknown()).collect(),
+            takes: self.takes.as_ref().map(|_| TypeSchema::unknown()),
+            returns: TypeSchema::unknown(),
+            error: self.error_schema.map(|_| TypeSchema::unknown()),
+        };
+        Arc::clone(self.traced.types.get_or_init(|| Arc::new(unknown())))
+    }
+
     /// The signature in Rust's notation: `add(a: i64, b: i64) -> i64`.
     pub fn signature(&self) -> String {
         let mut out = format!("{}(", self.name);

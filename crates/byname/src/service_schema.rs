@@ -1,7 +1,8 @@
 //! Describes the functions of a server: [`described`], [`ServiceDocument`].
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use byname_schema::{
     ArgumentSchema, FunctionSchema, OpenReason, SchemaDefinitions, ServiceSchema, TimeBudget, TypeSchema,
@@ -10,26 +11,42 @@ use serde_json::Value;
 
 use crate::method::{Fingerprint, FunctionTypes, Method, Param};
 
-/// Describes these functions, without those that are hidden. Their types are asked on a thread of its own, because their code is
-/// that of the user.
+/// Describes these functions, without those that are hidden.
 pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
-    let describe = move || {
-        let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
-        // Each has its own time: one with slow types must not leave the others without schemas.
-        let types: Vec<_> = methods.iter().map(|method| method.types(&TimeBudget::default())).collect();
-        let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
-        let mut schema = ServiceSchema::default();
-        let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));
-        schema.functions = functions.collect();
-        schema.definitions = writer.definitions.into_map();
-        schema.open = writer.open;
-        schema.note = (!cfg!(feature = "schema")).then(|| NO_SCHEMAS.to_owned());
-        schema
-    };
-    let thread = thread::Builder::new().name("byname-schema".to_owned()).stack_size(STACK);
-    let described = thread.spawn(describe).expect("a thread can be started");
-    described.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
+    let types = traced(&methods);
+    let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
+    let mut schema = ServiceSchema::default();
+    let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));
+    schema.functions = functions.collect();
+    schema.definitions = writer.definitions.into_map();
+    schema.open = writer.open;
+    schema.note = (!cfg!(feature = "schema")).then(|| NO_SCHEMAS.to_owned());
+    schema
 }
+
+/// The types of the functions. They are asked on a thread of its own, because their code is that of the user.
+fn traced(methods: &[Arc<Method>]) -> Vec<Arc<FunctionTypes>> {
+    let mut all = Vec::new();
+    while all.len() < methods.len() {
+        let rest = methods[all.len()..].to_vec();
+        let (sender, found) = mpsc::channel();
+        // Each function has its own time: one with slow types must not leave the others without schemas.
+        let trace = move || rest.iter().all(|method| sender.send(method.types(&TimeBudget::default())).is_ok());
+        let thread = thread::Builder::new().name("byname-schema".to_owned()).stack_size(STACK);
+        thread.spawn(trace).expect("a thread can be started");
+        while let Ok(types) = found.recv_timeout(GIVEN_UP) {
+            all.push(types);
+        }
+        if let Some(endless) = methods.get(all.len()) {
+            all.push(endless.give_up_types());
+        }
+    }
+    all
+}
+
+/// When the types of a function are given up. The code of one may never end. The usual end is that of the [`TimeBudget`].
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// A document about the functions of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
