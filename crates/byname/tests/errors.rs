@@ -57,7 +57,10 @@ use byname::{
 };
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
-use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
+use harness::{
+    Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within,
+    without_comparison,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
@@ -78,7 +81,7 @@ struct Seen {
 
 impl From<Error> for Seen {
     fn from(error: Error) -> Self {
-        Self { code: error.code(), executed: error.executed(), message: error.message().to_owned() }
+        Self { code: error.code(), executed: error.executed(), message: without_comparison(&error) }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::harness::foreign::{Foreign, answer, frame};
 use crate::harness::unix::UnixRunning;
-use crate::harness::{Caller, Running, Served, Tap, peer, post, post_with, raw, within};
+use crate::harness::{Caller, Running, Served, Tap, peer, post, post_with, raw, within, without_comparison};
 use byname::{
     Call, CallError, Client, Code, Codec, Context, Error, Internal, Limits, MethodError, Next, Request, Server,
     Streaming, Transport, rpc,
@@ -61,7 +61,7 @@ fn row<F: Future<Output = String> + Send + 'static>(
 /// An error of the call itself, with everything that programs may go by.
 fn shown(error: &Error) -> String {
     let (code, executed, kind, limit) = (error.code(), error.executed(), error.kind(), error.limit());
-    let (message, data, after) = (error.message(), error.data(), error.retry_after());
+    let (message, data, after) = (without_comparison(error), error.data(), error.retry_after());
     format!("{code}, {executed:?}, {kind:?}, {limit:?}, {after:?}, {data:?}: {message}")
 }
 

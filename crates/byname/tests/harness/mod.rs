@@ -204,6 +204,16 @@ pub fn everything() -> Server {
         .function("sneaky", |fail: bool| async move { if fail { Err("no") } else { Ok(1) } })
 }
 
+/// The message of an error without what a comparison of its stub with the service has found. The feature `schema` adds it, and only to
+/// calls over a network.
+pub fn without_comparison(error: &Error) -> String {
+    match (error.message().split_once("; the service differs from what this client was built for: "), error.code()) {
+        (None, _) => error.message().to_owned(),
+        (Some((message, _)), Code::Internal) => format!("{message}; do both sides agree on the signature?"),
+        (Some((message, _)), _) => message.to_owned(),
+    }
+}
+
 /// A server that runs, over whatever.
 pub trait Served {
     fn address(&self) -> Address;
