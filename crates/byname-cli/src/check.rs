@@ -106,7 +106,7 @@ fn in_git(revision: &str, file: &Path) -> Result<ServiceSchema, CommandError> {
         }
         _ => revision.to_owned(),
     };
-    // A revision that begins with `-` is no option of git.
+    // git must not read a revision that begins with `-` as an option.
     let shown = git.args(["show", "--end-of-options", &object]).output();
     let shown = shown.map_err(|why| CommandError::usage(format!("can't run git: {why}")))?;
     if !shown.status.success() {

@@ -1,6 +1,7 @@
 //! Describes the functions of a server: [`described`], [`ServiceDocument`].
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::method::{Fingerprint, FunctionTypes, Method, Param};
 /// Describes these functions, without those that are hidden.
 pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
     let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
-    let types = traced(&methods);
+    let types = traced(&methods, TimeBudget::default, |found| found.recv_timeout(GIVEN_UP));
     let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
     let mut schema = ServiceSchema::default();
     let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));
@@ -25,21 +26,35 @@ pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
     schema
 }
 
-/// The types of the functions. They are asked on a thread of its own, because their code is that of the user.
-fn traced(methods: &[Arc<Method>]) -> Vec<Arc<FunctionTypes>> {
+/// The types of the functions. They are asked on a thread of its own, because their code is that of the user. `budget` is the time of one
+/// function: one with slow types must not leave the others without schemas. `next` waits for the types of the next function.
+fn traced(
+    methods: &[Arc<Method>],
+    budget: fn() -> TimeBudget,
+    next: impl Fn(&Receiver<Arc<FunctionTypes>>) -> Result<Arc<FunctionTypes>, RecvTimeoutError>,
+) -> Vec<Arc<FunctionTypes>> {
     let mut all = Vec::new();
     while all.len() < methods.len() {
         let rest = methods[all.len()..].to_vec();
         let (sender, found) = mpsc::channel();
-        // Each function has its own time: one with slow types must not leave the others without schemas.
-        let trace = move || rest.iter().all(|method| sender.send(method.types(&TimeBudget::default())).is_ok());
+        let trace = move || rest.iter().all(|method| sender.send(method.types(&budget())).is_ok());
         let thread = thread::Builder::new().name("byname-schema".to_owned()).stack_size(STACK);
-        thread.spawn(trace).expect("a thread can be started");
-        while let Ok(types) = found.recv_timeout(GIVEN_UP) {
-            all.push(types);
-        }
-        if let Some(endless) = methods.get(all.len()) {
-            all.push(endless.give_up_types());
+        let thread = thread.spawn(trace).expect("a thread can be started");
+        let why = loop {
+            match next(&found) {
+                Ok(types) => all.push(types),
+                Err(why) => break why,
+            }
+        };
+        match (why, methods.get(all.len())) {
+            (_, None) => {}
+            // The thread is left alone.
+            (RecvTimeoutError::Timeout, Some(endless)) => all.push(endless.give_up_types()),
+            // Panics of types are caught, so this is one of the tracer.
+            (RecvTimeoutError::Disconnected, Some(_)) => match thread.join() {
+                Ok(_) => unreachable!("the thread has ended before it had all types"),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
         }
     }
     all
@@ -150,5 +165,70 @@ fn why(reason: OpenReason) -> &'static str {
         OpenReason::Panicked => "its code has panicked",
         OpenReason::WritesOther => "it writes something else than it reads, as by `serialize_with`",
         _ => "what it takes is not known",
+    }
+}
+
+#[cfg(all(test, feature = "schema"))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::mpsc::TryRecvError;
+
+    use serde::{Deserialize, Deserializer, Serialize};
+
+    use super::*;
+    use crate::server::Server;
+
+    fn methods(server: &Server) -> Vec<Arc<Method>> {
+        server.methods().map(|method| Arc::new(method.clone())).collect()
+    }
+
+    #[test]
+    fn each_function_has_its_own_time() {
+        static BUDGETS: AtomicUsize = AtomicUsize::new(0);
+        fn budget() -> TimeBudget {
+            BUDGETS.fetch_add(1, Ordering::SeqCst);
+            TimeBudget::default()
+        }
+        let server = Server::new().function("a", |_: u8| async {}).function("b", |_: u16| async {});
+        let types = traced(&methods(&server), budget, |found| found.recv().map_err(|_| RecvTimeoutError::Disconnected));
+        assert_eq!((types.len(), BUDGETS.load(Ordering::SeqCst)), (2, 2));
+    }
+
+    static IS_ASKED: AtomicBool = AtomicBool::new(false);
+
+    #[derive(Serialize, Deserialize)]
+    struct Endless(#[serde(deserialize_with = "never")] u8);
+
+    fn never<'de, D: Deserializer<'de>>(_: D) -> Result<u8, D::Error> {
+        IS_ASKED.store(true, Ordering::SeqCst);
+        loop {
+            thread::park();
+        }
+    }
+
+    /// Types that were found are there, or the thread is in code that never ends.
+    fn next(found: &Receiver<Arc<FunctionTypes>>) -> Result<Arc<FunctionTypes>, RecvTimeoutError> {
+        loop {
+            match found.try_recv() {
+                Ok(types) => return Ok(types),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if IS_ASKED.swap(false, Ordering::SeqCst) => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                Err(TryRecvError::Empty) => thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_whose_code_never_ends_is_given_up_and_the_others_are_found() {
+        let server = Server::new().function("endless", |_: Endless| async {}).function("quick", |_: u8| async {});
+        let methods = methods(&server);
+        let types = traced(&methods, TimeBudget::default, next);
+        let open = |at: usize| types[at].params[0].open().len();
+        assert_eq!((types.len(), open(0), open(1)), (2, 1, 0));
+        let again =
+            traced(&methods, TimeBudget::default, |found| found.recv().map_err(|_| RecvTimeoutError::Disconnected));
+        assert!(Arc::ptr_eq(&types[0], &again[0]), "it is not asked again");
     }
 }

@@ -253,42 +253,6 @@ fn a_type_whose_code_panics_is_open() {
     assert_eq!(schema.open()[0], "take: arguments.arg0 (its code has panicked)");
 }
 
-#[derive(Serialize, Deserialize)]
-struct Slow(#[serde(deserialize_with = "dawdle")] u8);
-
-/// Takes all the time that the types of a function have.
-fn dawdle<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    std::thread::sleep(std::time::Duration::from_millis(1001));
-    u8::deserialize(deserializer)
-}
-
-#[test]
-fn a_type_that_takes_too_long_leaves_other_functions_their_time() {
-    let server = Server::new().function("slow", |_: Slow| async {}).function("quick", |_: u8| async {});
-    let schema = server.schema();
-    let too_long = |open: &&String| open.contains("took too long");
-    assert_eq!(schema.open().iter().filter(too_long).count(), 1, "{:?}", schema.open());
-    assert_eq!(function(&schema.to_json(), "quick")["arguments"][0]["schema"]["maximum"], json!(255));
-}
-
-#[derive(Serialize, Deserialize)]
-struct Endless(#[serde(deserialize_with = "never")] u8);
-
-fn never<'de, D: serde::Deserializer<'de>>(_: D) -> Result<u8, D::Error> {
-    loop {
-        std::thread::park();
-    }
-}
-
-#[test]
-fn a_type_whose_code_never_ends_is_open_and_is_not_asked_again() {
-    let server = Server::new().function("endless", |_: Endless| async {}).function("quick", |_: u8| async {});
-    let schema = server.schema();
-    assert_eq!(schema.open()[0], "endless: arguments.arg0 (what it takes is not known)");
-    assert_eq!(function(&schema.to_json(), "quick")["arguments"][0]["schema"]["maximum"], json!(255));
-    assert_eq!(server.schema(), schema);
-}
-
 #[tokio::test]
 async fn the_document_is_at_a_page_for_those_who_may_learn_names() {
     let running = Running::new(orders()).await;
