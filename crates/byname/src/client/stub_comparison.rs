@@ -53,7 +53,7 @@ impl ComparedCall {
     /// The error with where the two sides differ, if that explains it and is found in time.
     pub(super) async fn explained(self, error: Error) -> Error {
         let until = later(Instant::now(), LONGEST).min(self.deadline);
-        let differences = timeout_at(until, self.differences()).await;
+        let differences = timeout_at(until, self.differences(until)).await;
         let Ok(Some(differences)) = differences else {
             return error;
         };
@@ -62,13 +62,14 @@ impl ComparedCall {
         error.message_is(said)
     }
 
-    async fn differences(&self) -> Option<Arc<str>> {
+    async fn differences(&self, until: Instant) -> Option<Arc<str>> {
         let Route::Remote(service) = &self.client.scope.way else {
             return None;
         };
         let name = format!("{}{}", self.client.scope.prefix, self.method.name);
         let cell = service.comparisons().cell(name, Instant::now());
-        cell.get_or_init(|| self.compare()).await.clone()
+        // A service that does not answer in time is not asked again at once either.
+        cell.get_or_init(async || timeout_at(until, self.compare()).await.ok().flatten()).await.clone()
     }
 
     async fn compare(&self) -> Option<Arc<str>> {

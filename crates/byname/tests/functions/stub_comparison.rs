@@ -221,14 +221,19 @@ async fn says_nothing_more(client: &Client) {
 
 #[tokio::test]
 async fn without_an_answer_in_the_time_of_the_call_the_error_is_as_it_was() {
-    let silent = server().intercept(|request: Request, next: Next| async move {
+    let (silent, questions) = counted(server());
+    let silent = silent.intercept(|request: Request, next: Next| async move {
         if request.name() == "!schema" {
             std::future::pending::<()>().await;
         }
         next.run(request).await
     });
     let running = Running::new(silent).await;
-    says_nothing_more(&running.client().timeout(Duration::from_millis(300))).await;
+    let client = running.client().timeout(Duration::from_millis(300));
+    for _ in 0..3 {
+        says_nothing_more(&client).await;
+    }
+    assert_eq!(questions.load(Ordering::SeqCst), 1, "it is not asked again at once");
     let refused = server().intercept(|request: Request, next: Next| async move {
         if request.name() == "!schema" {
             return Error::new(Code::PermissionDenied, "no").into();
