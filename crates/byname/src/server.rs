@@ -606,8 +606,7 @@ impl Server {
     /// [`listing`](Self::listing) is on.
     ///
     /// The schemas are there with the feature `schema`. They are made by running each type's own `Deserialize` on invented values:
-    /// in a second for each function at most, once, on
-    /// a thread of its own. A type whose code panics is open. With `panic = "abort"` such a type ends the process.
+    /// once, in a second for each function at most, on a thread of its own. A type whose code panics or never ends is open. With `panic = "abort"` such a type ends the process.
     ///
     /// ```
     /// # use byname::{Server, rpc};
