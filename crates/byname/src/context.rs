@@ -21,7 +21,7 @@ use crate::metadata;
 use crate::peer::Peer;
 use crate::priority::Priority;
 use crate::runtime;
-use crate::trace_context;
+use crate::trace_context::{self, SpanId, TraceIds};
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -294,6 +294,13 @@ impl Context {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
+    /// Where this call is in its trace, by the ids that exist. None is made.
+    #[allow(dead_code, reason = "the list of recent calls reads them")]
+    pub(crate) fn trace_ids(&self) -> Option<TraceIds> {
+        let ids = trace_context::ids(&self.0.metadata)?;
+        Some(TraceIds { span: self.0.span.get().copied().and_then(SpanId::new), ..ids })
+    }
+
     /// Adds the trace of this call, if there is one, to the headers of a call that the function makes.
     pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
         trace_context::pass_on(&self.0.metadata, || self.span(), made);
@@ -376,6 +383,26 @@ mod tests {
 
     fn context(deadline: Instant) -> Context {
         Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false)
+    }
+
+    #[test]
+    fn reading_the_ids_of_a_call_makes_none() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let given = |value: String| HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
+        let context = |metadata| {
+            let deadline = Instant::now();
+            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false)
+        };
+        let call = context(given(format!("00-{trace}-00000000000000b7-01")));
+        let ids = |call: &Context| {
+            let TraceIds { trace, span, parent } = call.trace_ids()?;
+            Some((trace.to_string(), span.map(|id| id.to_string()), parent.map(|id| id.to_string())))
+        };
+        let parent = Some("00000000000000b7".to_owned());
+        assert_eq!(ids(&call), Some((trace.to_owned(), None, parent.clone())));
+        let own = call.traceparent().unwrap()[36..52].to_owned();
+        assert_eq!(ids(&call), Some((trace.to_owned(), Some(own), parent)));
+        assert_eq!(ids(&context(HeaderMap::new())), None);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! A call that is served is a span of its trace, whether anybody records it or not: its id takes the place of the
 //! caller's. The rest of a trace is passed on as it came.
 
+use std::fmt;
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -22,6 +25,7 @@ const LENGTH: usize = 55;
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     id: TraceId,
+    parent: SpanId,
     flags: [u8; 2],
 }
 
@@ -33,6 +37,45 @@ impl TraceId {
     pub(crate) fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// The id of a span: 16 lowercase hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanId(NonZeroU64);
+
+/// What is known of the place of a call in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the list of recent calls reads them")]
+pub(crate) struct TraceIds {
+    pub(crate) trace: TraceId,
+    /// The id of the call itself. `None` if nothing has needed it.
+    pub(crate) span: Option<SpanId>,
+    /// The id of the call that made it. `None` if the trace begins here.
+    pub(crate) parent: Option<SpanId>,
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl SpanId {
+    pub(crate) fn new(id: u64) -> Option<Self> {
+        NonZeroU64::new(id).map(Self)
+    }
+}
+
+/// The ids of a call with these headers, without its own; `None` where [`traceparent`] is.
+pub(crate) fn ids(headers: &HeaderMap) -> Option<TraceIds> {
+    let Trace { id, parent, .. } = Trace::of(headers)?;
+    Some(TraceIds { trace: id, span: None, parent: Some(parent) })
 }
 
 /// The id of the trace that a call with these headers belongs to; `None` where [`traceparent`] is.
@@ -110,7 +153,8 @@ impl Trace {
             },
             _ => return None,
         };
-        Some(Self { id: TraceId(id.try_into().ok()?), flags })
+        let parent = SpanId::new(u64::from_str_radix(str::from_utf8(parent).ok()?, 16).ok()?)?;
+        Some(Self { id: TraceId(id.try_into().ok()?), parent, flags })
     }
 }
 
