@@ -155,6 +155,7 @@ mod simulated_world;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod stream_argument;
+mod telemetry_names;
 mod trace_context;
 mod transport;
 mod untrusted_text;

@@ -533,6 +533,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
+            request.span = access.span();
             // It is refused here, because its task would have to wait for a thread before it is.
             if let Err(refused) = dispatch.admit_early(entry.as_ref(), &mut request) {
                 self.put(id, refused.into(), "", access);
@@ -568,6 +569,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             positional,
             keyword,
             now,
+            span: access.span(),
             functions,
         };
         let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {

@@ -7,3 +7,4 @@ mod harness;
 mod kept_threads;
 mod short_lived_clients;
 mod spans;
+mod trace_context;

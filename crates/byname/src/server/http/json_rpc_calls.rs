@@ -104,7 +104,7 @@ async fn answer_to(
     access.named(|| caller.endpoint().dispatch().logged_name(&name));
     let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
-    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata).await;
+    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata, access.span()).await;
     access.ended(&reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);
