@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::deadline::later;
 use crate::error::Error;
@@ -193,8 +194,8 @@ impl Context {
         String::from_utf8_lossy(self.span().traceparent().as_bytes()).into_owned()
     }
 
-    /// Spawns a task that is a part of the call that is served now: [`Context::current`] is the same there, and calls that it
-    /// makes inherit the deadline, the trace, the priority and the attempt. In a `readonly` function the task ends with the function, if
+    /// Spawns a task that is a part of the call that is served now: [`Context::current`] and the span are the same there, and calls
+    /// that it makes inherit the deadline, the trace, the priority and the attempt. In a `readonly` function the task ends with the function, if
     /// the caller goes away or the deadline passes: then its handle returns a
     /// [`JoinError`](tokio::task::JoinError) that is cancelled.
     ///
@@ -233,6 +234,7 @@ impl Context {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let runtime = runtime::current();
+        let future = future.in_current_span();
         let Some(context) = Self::current() else {
             return runtime::spawn_awaited(&runtime, future);
         };

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use byname::{CallError, Client, Code, Context, Error, Server, Transport, rpc};
 use futures_util::{Stream, StreamExt as _, stream};
-use harness::{Log, post_with, raw, within};
+use harness::{Log, post, post_with, raw, within};
 use opentelemetry::trace::{SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use serde_json::json;
@@ -115,8 +115,8 @@ fn prices(count: u64) -> impl Stream<Item = Result<u64, Error>> {
 
 /// The business tier, which calls the data tier at this URL.
 fn business(url: String, transport: Transport) -> Server {
-    let data = move || Client::builder(&url).transport(transport).build().unwrap();
-    let (one, two, data) = (data(), data(), data());
+    let data = Client::builder(&url).transport(transport).build().unwrap();
+    let (one, two) = (data.clone(), data.clone());
     Server::new()
         .function("checkout", move |item: u64| {
             let data = one.clone();
@@ -130,14 +130,40 @@ fn business(url: String, transport: Transport) -> Server {
             let data = two.clone();
             async move { prices::on(&data, count).map(|price| price.is_ok()).collect::<Vec<_>>().await }
         })
-        .function("warm", move || {
+        .function("until_by_frames", move || {
             let data = data.clone();
-            async move { data.call::<u64>("stock", (1,)).await.is_ok() }
+            async move {
+                while !data.call::<bool>("came_by_frames", ()).await.unwrap() {
+                    yield_now().await;
+                }
+            }
         })
 }
 
 fn data() -> Server {
-    Server::new().method::<stock>().method::<prices>()
+    let came_by_frames = || async { Context::current().unwrap().header("host").is_none() };
+    Server::new().method::<stock>().method::<prices>().function("came_by_frames", came_by_frames)
+}
+
+/// A data tier, and a business tier that calls it by this transport.
+async fn two_tiers(transport: Transport) -> (Tier, Tier) {
+    let data_tier = Tier::new(data);
+    let url = data_tier.url();
+    let business_tier = Tier::new(move || business(url, transport));
+    if transport == Transport::Frames {
+        assert_eq!(raw(business_tier.address, post("/rpc/until_by_frames", "[]")).await.status, 200);
+    }
+    (business_tier, data_tier)
+}
+
+/// The spans of [`TRACE`] that both tiers have exported.
+fn spans_of((business, data): (Tier, Tier)) -> (Vec<SpanData>, Vec<SpanData>) {
+    let of_trace = |tier: Tier| {
+        let mut spans = tier.spans();
+        spans.retain(|span| span.span_context.trace_id().to_string() == TRACE);
+        spans
+    };
+    (of_trace(business), of_trace(data))
 }
 
 /// Calls the business tier as a page does.
@@ -152,12 +178,10 @@ async fn page(business: &Tier, name: &str, argument: u64, flags: &str) -> String
 #[tokio::test]
 async fn a_trace_goes_from_a_page_through_the_business_tier_to_the_data_tier() {
     for transport in [Transport::Http, Transport::Frames] {
-        let data_tier = Tier::new(data);
-        let url = data_tier.url();
-        let business_tier = Tier::new(move || business(url, transport));
-        assert_eq!(page(&business_tier, "checkout", 7, "01").await, "7");
-        let port = data_tier.address.port().to_string();
-        let (business, data) = (business_tier.spans(), data_tier.spans());
+        let tiers = two_tiers(transport).await;
+        assert_eq!(page(&tiers.0, "checkout", 7, "01").await, "7");
+        let port = tiers.1.address.port().to_string();
+        let (business, data) = spans_of(tiers);
         let checkout = only(&business, "checkout", SpanKind::Server);
         let made = only(&business, "stock", SpanKind::Client);
         let served = only(&data, "stock", SpanKind::Server);
@@ -182,11 +206,9 @@ async fn a_trace_goes_from_a_page_through_the_business_tier_to_the_data_tier() {
 
 #[tokio::test]
 async fn an_error_is_the_status_of_the_call_and_of_the_server_if_it_is_the_servers() {
-    let data_tier = Tier::new(data);
-    let url = data_tier.url();
-    let business_tier = Tier::new(move || business(url, Transport::Http));
-    assert!(page(&business_tier, "checkout", 404, "01").await.contains("not_found"));
-    let (business, data) = (business_tier.spans(), data_tier.spans());
+    let tiers = two_tiers(Transport::Http).await;
+    assert!(page(&tiers.0, "checkout", 404, "01").await.contains("not_found"));
+    let (business, data) = spans_of(tiers);
     let made = only(&business, "stock", SpanKind::Client);
     let served = only(&data, "stock", SpanKind::Server);
     for span in [made, served] {
@@ -205,11 +227,9 @@ async fn an_error_is_the_status_of_the_call_and_of_the_server_if_it_is_the_serve
 #[tokio::test]
 async fn attempts_share_the_span_of_their_call() {
     for transport in [Transport::Http, Transport::Frames] {
-        let data_tier = Tier::new(data);
-        let url = data_tier.url();
-        let business_tier = Tier::new(move || business(url, transport));
-        assert_eq!(page(&business_tier, "checkout", 503, "01").await, "503");
-        let (business, data) = (business_tier.spans(), data_tier.spans());
+        let tiers = two_tiers(transport).await;
+        assert_eq!(page(&tiers.0, "checkout", 503, "01").await, "503");
+        let (business, data) = spans_of(tiers);
         let made = only(&business, "stock", SpanKind::Client);
         assert_eq!((attribute(made, "byname.attempts"), &made.status), ("2".to_owned(), &Status::Unset));
         let codes: Vec<_> = data.iter().map(|span| attribute(span, "rpc.response.status_code")).collect();
@@ -223,11 +243,9 @@ async fn attempts_share_the_span_of_their_call() {
 async fn the_spans_of_a_stream_end_with_it() {
     for transport in [Transport::Http, Transport::Frames] {
         for (count, code, status) in [(2, "ok", Status::Unset), (5, "data_loss", Status::error(""))] {
-            let data_tier = Tier::new(data);
-            let url = data_tier.url();
-            let business_tier = Tier::new(move || business(url, transport));
-            page(&business_tier, "list", count, "01").await;
-            let (business, data) = (business_tier.spans(), data_tier.spans());
+            let tiers = two_tiers(transport).await;
+            page(&tiers.0, "list", count, "01").await;
+            let (business, data) = spans_of(tiers);
             let (made, served) = (only(&business, "prices", SpanKind::Client), only(&data, "prices", SpanKind::Server));
             assert_eq!((parent(served), parent(made)), (id(made), id(only(&business, "list", SpanKind::Server))));
             for span in [made, served] {
@@ -265,9 +283,7 @@ async fn every_call_by_frames_is_joined() {
     let _provider = {
         let (_subscriber, provider) = exporting(exported.clone());
         let client = Client::new(data_tier.url()).unwrap();
-        let by_frames = || client.explain("stock");
-        while !within(by_frames()).await.to_string().contains("frames") {
-            stock::on(&client, 1).await.unwrap();
+        while !within(client.call::<bool>("came_by_frames", ())).await.unwrap() {
             yield_now().await;
         }
         for item in 0..50 {
