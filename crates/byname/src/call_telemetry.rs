@@ -154,6 +154,11 @@ impl RecordedCall {
         Self { is_over: span.is_none(), span, kind, is_exported: false }
     }
 
+    /// On the heap, for a call that takes longer. `None` if nothing will be recorded.
+    pub(crate) fn kept(self) -> Option<Box<Self>> {
+        (!self.is_over).then(|| Box::new(self))
+    }
+
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }

@@ -267,7 +267,6 @@ impl Context {
         deadline: Instant,
         priority: Priority,
         readonly: bool,
-        span: Option<ServedSpan>,
     ) -> Self {
         Self(Arc::new(ContextInner {
             method,
@@ -281,8 +280,17 @@ impl Context {
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
             is_final: AtomicBool::new(false),
-            span: span.map_or_else(OnceLock::new, OnceLock::from),
+            span: OnceLock::new(),
         }))
+    }
+
+    /// Shares the place of this call in its trace with those who record it.
+    pub(crate) fn sharing(self, span: Option<ServedSpan>) -> Self {
+        if let Some(span) = span {
+            // It is new, so it has none.
+            let _ = self.0.span.set(span);
+        }
+        self
     }
 
     /// An item was received or sent, so the caller waits longer.
@@ -388,7 +396,7 @@ mod tests {
     use super::*;
 
     fn context(deadline: Instant) -> Context {
-        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false, None)
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false)
     }
 
     #[test]
@@ -397,7 +405,7 @@ mod tests {
         let given = |value: String| HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
         let context = |metadata| {
             let deadline = Instant::now();
-            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false, None)
+            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false)
         };
         let call = context(given(format!("00-{trace}-00000000000000b7-01")));
         let ids = |call: &Context| {

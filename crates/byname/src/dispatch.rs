@@ -545,7 +545,7 @@ impl Dispatch {
             None => ResultTarget::Local(None),
             Some(codec) => ResultTarget::Encoded(codec, room),
         };
-        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly, span);
+        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly).sharing(span);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
