@@ -34,8 +34,6 @@ struct CountedRecord {
     counters: Arc<ServerCounters>,
     /// The place of its function in the order of registration, if it is known.
     function: Option<usize>,
-    /// The name of its function.
-    name: Cow<'static, str>,
     way: CallWay,
     began: Instant,
     code: CallCode,
@@ -45,9 +43,6 @@ struct CountedRecord {
     items: u64,
     trace: Option<TraceIds>,
 }
-
-/// How calls of names are counted that no function has.
-pub(crate) const OTHER: &str = "_OTHER";
 
 impl CallRecord {
     /// Nothing is recorded.
@@ -65,7 +60,6 @@ impl CallRecord {
         let counted = CountedRecord {
             counters,
             function: None,
-            name: Cow::Borrowed(OTHER),
             way,
             began,
             code: Some(Code::Cancelled),
@@ -88,10 +82,10 @@ impl CallRecord {
         Self { counted: self.counted.take(), access: self.access.take() }
     }
 
-    /// Which function was called: its place in the order of registration and its name.
-    pub(crate) fn of_function(&mut self, index: usize, name: &Cow<'static, str>) {
+    /// Which function was called: its place in the order of registration.
+    pub(crate) fn of_function(&mut self, index: usize) {
         if let Some(counted) = &mut self.counted {
-            (counted.function, counted.name) = (Some(index), name.clone());
+            counted.function = Some(index);
         }
     }
 
@@ -233,8 +227,8 @@ impl CountedRecord {
             items_received: 0,
             items_sent: self.items,
         };
-        self.counters.function(self.function.unwrap_or(usize::MAX)).end(&ended);
-        keep_if_recent(&self.counters, now.into_std().into(), &ended, || (self.name, self.way, self.trace));
+        self.counters.function(self.function).end(&ended);
+        keep_if_recent(&self.counters, self.function, now.into_std().into(), &ended, self.way, self.trace);
     }
 }
 
@@ -242,12 +236,14 @@ impl CountedRecord {
 #[inline]
 pub(crate) fn keep_if_recent(
     counters: &ServerCounters,
+    function: Option<usize>,
     ended: RealInstant,
     EndedCall { code, took, .. }: &EndedCall,
-    call: impl FnOnce() -> (Cow<'static, str>, CallWay, Option<TraceIds>),
+    way: CallWay,
+    trace: Option<TraceIds>,
 ) {
     if counters.recent.wants(ended, *took, code.is_some()) {
-        let (name, way, trace) = call();
+        let name = counters.name(function);
         let (code, side) = (code.map_or("ok", Code::as_str), CallSide::Server { way: way.as_str() });
         counters.recent.keep(RecentCall { name, code, took: *took, ended, side, trace });
     }

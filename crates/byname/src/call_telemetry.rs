@@ -1,5 +1,6 @@
 //! What a server records of each call: its span, and its entry in the access log. [`CallTelemetry`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -22,9 +23,9 @@ pub(crate) struct CallTelemetry {
 }
 
 impl CallTelemetry {
-    /// For a server of this number of functions.
-    pub(crate) fn new(functions: usize) -> Self {
-        Self { logs_access: false, counters: Arc::new(ServerCounters::new(functions)) }
+    /// For a server whose functions have these names.
+    pub(crate) fn new(names: impl Iterator<Item = Cow<'static, str>>) -> Self {
+        Self { logs_access: false, counters: Arc::new(ServerCounters::new(names)) }
     }
 
     pub(crate) fn counters(&self) -> &Arc<ServerCounters> {

@@ -16,6 +16,7 @@ use crate::method::Method;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
+use crate::server_counters::OTHER;
 use crate::stats::FunctionStats;
 use crate::trace_context::TraceIds;
 
@@ -80,7 +81,7 @@ impl ClientCounters {
         Self {
             by_number: OnceLock::new(),
             by_name: RwLock::default(),
-            other: Arc::new(ClientFunction::new("_OTHER", &url, &recent, true)),
+            other: Arc::new(ClientFunction::new(OTHER, &url, &recent, true)),
             recent,
             url,
             opened: AtomicU64::new(0),
@@ -130,7 +131,7 @@ impl ClientCounters {
             }
         }
         if other.begun > 0 {
-            functions.push(stats("_OTHER".to_owned(), other));
+            functions.push(stats(OTHER.to_owned(), other));
         }
         functions
     }

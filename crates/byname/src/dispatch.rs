@@ -22,7 +22,7 @@ use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
 use crate::arguments::{ArgumentSource, CallInput};
-use crate::call_record::{CallRecord, OTHER};
+use crate::call_record::CallRecord;
 use crate::call_semaphore::{HeldPermit, Permit};
 use crate::call_telemetry::{self, CallTelemetry};
 use crate::catch_panic::{Panicked, caught};
@@ -49,6 +49,7 @@ use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::server_counters::OTHER;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
@@ -117,7 +118,7 @@ impl Dispatch {
         let patience = longest.max(limits.call);
         let (sensitive, rules) = (Vec::new(), AccessRules::default());
         let keyed = KeyedCalls::new(&limits);
-        let telemetry = CallTelemetry::new(registry.methods().len());
+        let telemetry = CallTelemetry::new(registry.methods().map(|method| method.name.clone()));
         let times = Mutex::new(ChangedTimes {
             queue_delay: limits.queue_delay,
             drain: limits.drain,
@@ -305,7 +306,7 @@ impl Dispatch {
     /// Notes in the record of a call which function it names, if there is one.
     pub(crate) fn record_name(&self, record: &mut CallRecord, name: &str, entry: Option<&Arc<RegistryEntry>>) {
         match entry {
-            Some(entry) => record.of_function(entry.index, &entry.handler.method.name),
+            Some(entry) => record.of_function(entry.index),
             // Looking must not change what is seen.
             None if name.starts_with('!') => record.do_not_count(),
             None => {}

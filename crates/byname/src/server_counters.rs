@@ -1,5 +1,6 @@
 //! What a server counts: [`ServerCounters`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -8,12 +9,16 @@ use tokio::time::Instant;
 use crate::function_counters::{CallRun, EndedCall, FunctionCounters};
 use crate::recent_calls::RecentCallList;
 
+/// How calls of names are counted that no function has.
+pub(crate) const OTHER: &str = "_OTHER";
+
 /// The counters of one server.
 #[derive(Debug)]
 pub(crate) struct ServerCounters {
     /// When it began to count.
     pub(crate) since: Instant,
     /// In the order of registration.
+    names: Box<[Cow<'static, str>]>,
     functions: Box<[FunctionCounters]>,
     /// Of calls that name no function.
     other: FunctionCounters,
@@ -23,10 +28,13 @@ pub(crate) struct ServerCounters {
 }
 
 impl ServerCounters {
-    pub(crate) fn new(functions: usize) -> Self {
+    /// For functions of these names.
+    pub(crate) fn new(names: impl Iterator<Item = Cow<'static, str>>) -> Self {
+        let names: Box<[_]> = names.collect();
         Self {
             since: Instant::now(),
-            functions: (0..functions).map(|_| FunctionCounters::default()).collect(),
+            functions: names.iter().map(|_| FunctionCounters::default()).collect(),
+            names,
             other: FunctionCounters::default(),
             recent: RecentCallList::default(),
             connections: AtomicUsize::new(0),
@@ -34,9 +42,14 @@ impl ServerCounters {
         }
     }
 
-    /// The counters of the function that was registered at this place. A number that none has stands for all unknown names.
-    pub(crate) fn function(&self, index: usize) -> &FunctionCounters {
-        self.functions.get(index).unwrap_or(&self.other)
+    /// The counters of the function that was registered at this place. `None` stands for all unknown names.
+    pub(crate) fn function(&self, index: Option<usize>) -> &FunctionCounters {
+        index.and_then(|index| self.functions.get(index)).unwrap_or(&self.other)
+    }
+
+    /// The name of the function that was registered at this place.
+    pub(crate) fn name(&self, index: Option<usize>) -> Cow<'static, str> {
+        index.and_then(|index| self.names.get(index)).cloned().unwrap_or(Cow::Borrowed(OTHER))
     }
 
     pub(crate) fn functions(&self) -> &[FunctionCounters] {
@@ -75,12 +88,12 @@ impl ServerCallRun {
     /// Adds a call of the function that was registered at this place. It has succeeded.
     #[inline]
     pub(crate) fn add(&mut self, function: usize, call: &EndedCall) {
-        self.run.add(function, call, |index| self.counters.function(index));
+        self.run.add(function, call, |index| self.counters.function(Some(index)));
     }
 
     #[inline]
     pub(crate) fn flush(&mut self) {
-        self.run.flush(|index| self.counters.function(index));
+        self.run.flush(|index| self.counters.function(Some(index)));
     }
 }
 

@@ -598,8 +598,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                             ..EndedCall::default()
                         };
                         self.answered.add(entry.index, &ended);
-                        let call = || (entry.handler.method.name.clone(), CallWay::Frames, trace);
-                        keep_if_recent(dispatch.telemetry().counters(), self.clock, &ended, call);
+                        let counters = dispatch.telemetry().counters();
+                        keep_if_recent(counters, Some(entry.index), self.clock, &ended, CallWay::Frames, trace);
                     }
                     record.sent(|| value.len());
                     record.succeeded();
