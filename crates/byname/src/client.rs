@@ -422,6 +422,21 @@ impl Client {
         })
     }
 
+    /// What the server has counted of its calls, as `GET /rpc/!stats` answers it. With several servers the answer is from one of them.
+    ///
+    /// ```
+    /// # async fn example(shop: byname::Client) -> Result<(), byname::Error> {
+    /// println!("{}", shop.service_stats().await?["server"]["in_flight"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of any call. `unimplemented` if this caller may not see it.
+    pub async fn service_stats(&self) -> Result<Value, Error> {
+        call::document::<Result<Value, Error>>(self, "!stats").await
+    }
+
     /// What this client would do now with a call of this function by its name: each effective setting and where it came
     /// from, the replicas and what is known of them, the connections. [`Call::explain`] does the same for a stub, which knows
     /// what `#[rpc(…)]` says. Nothing is sent. The replicas are looked up if they are not known yet.

@@ -1,0 +1,75 @@
+//! The terminal while the live view has it: [`TerminalSession`].
+
+use std::io::{self, Stdout};
+use std::panic;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossterm::cursor::{Hide, Show};
+use crossterm::execute;
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::backend::CrosstermBackend;
+use ratatui::{Frame, Terminal};
+
+/// A screen of its own, which keys do not write on. At its end, also by a panic, the terminal is as before.
+pub(crate) struct TerminalSession {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+/// Whether the terminal is changed. To leave a screen of its own twice would move the cursor over what was printed in between.
+static IS_CHANGED: AtomicBool = AtomicBool::new(false);
+
+impl TerminalSession {
+    pub(crate) fn begin() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let report = panic::take_hook();
+            // The report would be lost with the screen that it is printed on.
+            panic::set_hook(Box::new(move |why| {
+                restore();
+                report(why);
+            }));
+        });
+        enter()?;
+        let terminal = Terminal::new(CrosstermBackend::new(io::stdout())).inspect_err(|_| restore())?;
+        Ok(Self { terminal })
+    }
+
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.terminal.draw(draw).map(drop)
+    }
+
+    /// Gives the terminal to the shell until the user continues this program.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn suspend(&mut self) -> io::Result<()> {
+        restore();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
+        enter()?;
+        self.terminal.clear()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn suspend(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for TerminalSession {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    IS_CHANGED.store(true, Ordering::SeqCst);
+    let entered = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen, Hide));
+    entered.inspect_err(|_| restore())
+}
+
+/// The terminal may be gone. Then nothing can be done.
+fn restore() {
+    if IS_CHANGED.swap(false, Ordering::SeqCst) {
+        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+        let _ = disable_raw_mode();
+    }
+}
