@@ -146,7 +146,9 @@ enum Watched {
 
 impl TopSession {
     async fn show(mut self, mut state: ScreenState) -> Result<ExitCode, CommandError> {
-        self.first_replies().await?;
+        if let Watched::Interrupted = self.first_replies().await? {
+            return Ok(ExitCode::SUCCESS);
+        }
         let abilities = terminal_abilities();
         let no_terminal = |why: io::Error| {
             CommandError::other(format!(

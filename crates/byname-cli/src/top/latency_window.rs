@@ -9,6 +9,9 @@ pub(crate) struct LatencyWindow {
     buckets: BTreeMap<u64, u64>,
 }
 
+/// Where the last bucket begins.
+const LAST_BUCKET: u64 = 1 << 26;
+
 /// A latency of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WindowLatency {
@@ -50,7 +53,7 @@ impl LatencyWindow {
         for (&bound, &count) in &self.buckets {
             let count = count as f64;
             if bound == u64::MAX {
-                return Some(WindowLatency::Beyond(last));
+                return Some(WindowLatency::Beyond(LAST_BUCKET));
             }
             if before + count >= wanted {
                 let lower = lower_bound(bound, last) as f64;
@@ -65,11 +68,10 @@ impl LatencyWindow {
 
     /// The upper bound of the slowest calls.
     pub(crate) fn max(&self) -> Option<WindowLatency> {
-        let mut bounds = self.buckets.keys().rev();
-        match bounds.next().copied()? {
-            u64::MAX => Some(WindowLatency::Beyond(bounds.next().copied().unwrap_or(0))),
-            bound => Some(WindowLatency::Micros(bound)),
-        }
+        self.buckets.keys().next_back().map(|&bound| match bound {
+            u64::MAX => WindowLatency::Beyond(LAST_BUCKET),
+            bound => WindowLatency::Micros(bound),
+        })
     }
 }
 
@@ -81,9 +83,10 @@ impl WindowLatency {
     }
 }
 
-/// Empty buckets are not sent, so the bucket before is not known. No bucket is wider than an eighth of its upper bound.
+/// Empty buckets are not sent, so the end of the bucket before is not known. A power of two has eight buckets.
 fn lower_bound(bound: u64, last: u64) -> u64 {
-    last.max(bound - (bound / 8).max(1).min(bound))
+    let width = bound.saturating_sub(1).checked_ilog2().map_or(1, |power| (1 << power) / 8);
+    last.max(bound.saturating_sub(width.max(1)))
 }
 
 #[cfg(test)]
@@ -97,7 +100,7 @@ mod tests {
     #[test]
     fn only_calls_between_the_replies_count() {
         let of = window(&[(Some(64), 1_000)], &[(Some(64), 1_000), (Some(800), 10)]);
-        assert_eq!(of.percentile(0.5), Some(WindowLatency::Micros(750)));
+        assert_eq!(of.percentile(0.5), Some(WindowLatency::Micros(768)));
         assert_eq!(of.percentile(1.0), Some(WindowLatency::Micros(800)));
         assert_eq!(of.max(), Some(WindowLatency::Micros(800)));
     }
@@ -107,7 +110,7 @@ mod tests {
         let of = window(&[], &[(Some(64), 50), (Some(72), 50)]);
         assert_eq!(of.percentile(0.5), Some(WindowLatency::Micros(64)));
         assert_eq!(of.percentile(0.75), Some(WindowLatency::Micros(68)));
-        assert_eq!(of.percentile(0.25), Some(WindowLatency::Micros(60)));
+        assert_eq!(of.percentile(0.25), Some(WindowLatency::Micros(62)));
     }
 
     #[test]
@@ -121,12 +124,9 @@ mod tests {
     #[test]
     fn the_last_bucket_has_no_upper_bound() {
         let of = window(&[], &[(Some(1_000), 1), (None, 9)]);
-        assert_eq!(
-            (of.percentile(0.05), of.percentile(0.5)),
-            (Some(WindowLatency::Micros(938)), Some(WindowLatency::Beyond(1_000)))
-        );
-        assert_eq!(of.max(), Some(WindowLatency::Beyond(1_000)));
-        assert_eq!(window(&[], &[(None, 1)]).max(), Some(WindowLatency::Beyond(0)));
+        let beyond = Some(WindowLatency::Beyond(67_108_864));
+        assert_eq!((of.percentile(0.05), of.percentile(0.5)), (Some(WindowLatency::Micros(968)), beyond));
+        assert_eq!((of.max(), beyond > Some(WindowLatency::Micros(u64::MAX))), (beyond, true));
     }
 
     #[test]

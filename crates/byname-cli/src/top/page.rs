@@ -280,3 +280,41 @@ fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_flow_into_lines() {
+        let items = || ["shop:80", "up 3 h", "2 connections"].map(Span::raw).to_vec();
+        let lines = |width| flowed(items(), width).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(lines(None), ["shop:80  up 3 h  2 connections"]);
+        assert_eq!(lines(Some(16)), ["shop:80  up 3 h", "2 connections"]);
+        assert_eq!(lines(Some(8)), ["shop:80", "up 3 h", "2 conne…"]);
+    }
+
+    #[test]
+    fn text_is_broken_at_spaces() {
+        assert_eq!(wrapped("there is no server", Some(9)), ["there is", "no server"]);
+        assert_eq!(wrapped("incomprehensible", Some(6)), ["incom…"]);
+        assert_eq!(wrapped("", Some(0)), [""]);
+    }
+
+    #[test]
+    fn a_failed_call_has_its_time_and_trace() {
+        let call = EndedCall {
+            kind: "client".to_owned(),
+            name: "get".to_owned(),
+            code: "unavailable".to_owned(),
+            ended_unix_ms: 1_764_355_000_123,
+            duration_us: 200,
+            server: Some("10.0.0.1:80".to_owned()),
+            trace_id: Some("4bf9".to_owned()),
+        };
+        assert_eq!(
+            failed_call(&call).to_string(),
+            "  18:36:40  get  unavailable  200 µs  called at 10.0.0.1:80  trace 4bf9"
+        );
+    }
+}

@@ -178,3 +178,191 @@ fn adapt(buffer: &mut Buffer, area: Rect, abilities: TerminalAbilities) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::top::server_watch::ServerWatch;
+    use crate::top::stats_reply::{
+        ClientCounters, EndedCall, FunctionCounters, ReplicaState, ServerCounters, StatsReply,
+    };
+
+    const ALL: TerminalAbilities = TerminalAbilities { has_colors: true, has_unicode: true };
+
+    fn function(name: &str, calls: u64, slowest_us: u64) -> FunctionCounters {
+        FunctionCounters {
+            name: name.to_owned(),
+            calls,
+            in_flight: 1,
+            errors: BTreeMap::from([("not_found".to_owned(), calls / 100)]),
+            latency: vec![(Some(slowest_us), calls)],
+            ..FunctionCounters::default()
+        }
+    }
+
+    fn reply(uptime_ms: u64, functions: Vec<FunctionCounters>) -> StatsReply {
+        let replica = ReplicaState {
+            address: "10.0.0.1:8080".to_owned(),
+            state: "in use".to_owned(),
+            in_flight: 1,
+            latency_us: Some(300),
+        };
+        let client = ClientCounters {
+            url: "http://data:8080/rpc".to_owned(),
+            functions: functions.clone(),
+            connections: 2,
+            replicas: vec![replica],
+        };
+        let failed = EndedCall {
+            kind: "server".to_owned(),
+            name: "articles.get".to_owned(),
+            code: "not_found".to_owned(),
+            ended_unix_ms: 43_200_000,
+            duration_us: 85,
+            ..EndedCall::default()
+        };
+        StatsReply {
+            instance: "a".to_owned(),
+            uptime_ms,
+            functions,
+            server: ServerCounters { in_flight: 2, in_flight_limit: Some(1_024), connections: 3, draining: false },
+            recent: vec![failed],
+            clients: vec![client],
+        }
+    }
+
+    fn overview(replies: [StatsReply; 2]) -> Overview {
+        let mut watch = ServerWatch::new("shop:8080".to_owned(), 10_000);
+        replies.into_iter().for_each(|reply| watch.answered(reply));
+        Overview::of(&[watch])
+    }
+
+    fn usual() -> Overview {
+        let at = |uptime, calls| {
+            reply(uptime, vec![function("articles.get", calls, 72), function("articles.search", calls / 10, 9_000)])
+        };
+        overview([at(10_000, 1_000), at(12_000, 3_000)])
+    }
+
+    fn drawn(
+        state: &mut ScreenState,
+        overview: &Overview,
+        (width, height): (u16, u16),
+        abilities: TerminalAbilities,
+    ) -> Buffer {
+        let area = Rect::new(0, 0, width, height);
+        let mut buffer = Buffer::empty(area);
+        draw_on(&mut buffer, area, state, overview, abilities);
+        buffer
+    }
+
+    fn lines(buffer: &Buffer) -> Vec<String> {
+        let width = usize::from(buffer.area.width).max(1);
+        let text = |row: &[ratatui::buffer::Cell]| {
+            row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned()
+        };
+        buffer.content.chunks(width).map(text).collect()
+    }
+
+    #[test]
+    fn a_usual_screen() {
+        let lines = lines(&drawn(&mut ScreenState::default(), &usual(), (80, 24), ALL));
+        assert_eq!(
+            lines[..16],
+            [
+                "shop:8080  up 12 s  3 connections  2 of 1,024 in flight",
+                "1,100 calls/s  11.0 errors/s (1.0 %: not_found)  p50 68.4 µs  p99 8.92 ms",
+                "over 2.00 s",
+                "",
+                "functions (2), by calls, most first",
+                "NAME               CALLS/S  ERR/S ERR %     P50     P99     MAX IN FLIGHT SHED/S",
+                "articles.get         1,000   10.0   1.0 68.0 µs 71.9 µs 72.0 µs         1   0.00",
+                "articles.search        100   1.00   1.0 8.75 ms 8.99 ms 9.00 ms         1   0.00",
+                "",
+                "clients of this service, with their replicas",
+                "  http://data:8080/rpc  2 connections  2 in flight  1,100 calls/s  11.0 errors/s",
+                "    10.0.0.1:8080  in use  1 in flight  300 µs",
+                "",
+                "recent errors (UTC)",
+                "  12:00:00  articles.get  not_found  85.0 µs",
+                "",
+            ]
+        );
+        assert_eq!(lines[23], "q quit  s sort  / filter  space pause  tab part  ? keys");
+    }
+
+    #[test]
+    fn every_size_is_drawn() {
+        let hostile = |text: &str| {
+            let mut functions = vec![function(text, u64::MAX, u64::MAX), function("", 0, 0)];
+            functions.extend((0..40).map(|n| function(&format!("{text}{n}"), n, n)));
+            let mut last = reply(u64::MAX, functions);
+            last.clients[0].url = text.to_owned();
+            last.recent[0].name = text.to_owned();
+            last.recent[0].ended_unix_ms = u64::MAX;
+            overview([reply(0, Vec::new()), last])
+        };
+        let overviews = [
+            usual(),
+            Overview::default(),
+            hostile("日本語👩‍👩‍👧e\u{301}\u{1b}[2J\u{202e}\n"),
+            overview([StatsReply::default(), StatsReply::default()]),
+        ];
+        for overview in &overviews {
+            for width in (0..40).chain([79, 80, 81, 120, 250]) {
+                for height in (0..30).chain([100]) {
+                    for section in
+                        [Section::All, Section::Functions, Section::Servers, Section::Clients, Section::Errors]
+                    {
+                        let mut state = ScreenState { section, scroll: usize::MAX, ..ScreenState::default() };
+                        let buffer = drawn(&mut state, overview, (width, height), ALL);
+                        let text: String = buffer.content.iter().map(ratatui::buffer::Cell::symbol).collect();
+                        assert!(!text.contains(['\u{1b}', '\u{202e}', '\n']), "{text}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_terminal_without_colors_or_unicode_gets_none() {
+        let abilities = TerminalAbilities { has_colors: false, has_unicode: false };
+        let buffer = drawn(&mut ScreenState::default(), &usual(), (120, 30), abilities);
+        assert!(buffer.content.iter().all(|cell| cell.symbol().is_ascii() && cell.fg == ratatui::style::Color::Reset));
+        assert!(lines(&buffer).iter().any(|line| line.contains("68.0 us")));
+    }
+
+    #[test]
+    fn the_foot_says_what_is_special() {
+        let mut state = ScreenState { is_paused: true, filter: "get".to_owned(), ..ScreenState::default() };
+        let foot = |state: &mut ScreenState, overview| lines(&drawn(state, overview, (80, 10), ALL)).pop().unwrap();
+        assert_eq!(
+            foot(&mut state, &usual()),
+            "PAUSED  filter: get  q quit  s sort  / filter  space pause  tab part  ? keys"
+        );
+        state.is_filtering = true;
+        assert_eq!(foot(&mut state, &usual()), "filter: get▏  Enter keeps it, Esc clears it");
+    }
+
+    #[test]
+    fn a_list_of_keys_and_an_empty_filter() {
+        let mut state = ScreenState { shows_keys: true, ..ScreenState::default() };
+        let all = |state: &mut ScreenState| lines(&drawn(state, &usual(), (80, 24), ALL)).join("\n");
+        assert!(all(&mut state).contains("sort by calls, errors"));
+        let mut state = ScreenState { filter: "zzz".to_owned(), ..ScreenState::default() };
+        assert!(
+            all(&mut state).contains("functions (0 of 2)") && all(&mut state).contains("no function has this text")
+        );
+    }
+
+    #[test]
+    fn room_is_shared() {
+        assert_eq!(shared(20, &[5, 6]), [5, 6]);
+        assert_eq!(shared(20, &[5, 100]), [5, 15]);
+        assert_eq!(shared(10, &[50, 100]), [5, 5]);
+        assert_eq!(shared(4, &[50, 100]), [0, 4]);
+        assert_eq!(shared(0, &[1]), [0]);
+    }
+}
