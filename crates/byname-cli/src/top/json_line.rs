@@ -78,9 +78,9 @@ fn failed_call(of: &EndedCall) -> Value {
         "kind": of.kind,
         "name": of.name,
         "code": of.code,
-        "ended_unix_ms": of.ended_unix_ms,
+        "ended_ms_ago": of.ended_ms_ago,
         "duration_us": of.duration_us,
-        "server": of.server,
+        "url": of.url,
         "trace_id": of.trace_id,
     })
 }

@@ -78,7 +78,7 @@ impl Overview {
             }
             overview.servers.push(server_figures(watch, total));
         }
-        overview.failed.sort_by_key(|call| std::cmp::Reverse(call.ended_unix_ms));
+        overview.failed.sort_by_key(|call| call.ended_ms_ago);
         overview.failed.truncate(FAILED);
         overview
     }
@@ -165,14 +165,14 @@ mod tests {
 
     #[test]
     fn failed_calls_are_listed_newest_first() {
-        let call = |code: &str, at| EndedCall { code: code.to_owned(), ended_unix_ms: at, ..EndedCall::default() };
+        let call = |code: &str, at| EndedCall { code: code.to_owned(), ended_ms_ago: at, ..EndedCall::default() };
         let with = |calls: &[EndedCall]| {
             let mut last = reply(2_000, Vec::new());
             last.recent = calls.to_vec();
             watch("a:1", [reply(1_000, Vec::new()), last])
         };
-        let overview = Overview::of(&[with(&[call("internal", 5), call("ok", 4)]), with(&[call("not_found", 9)])]);
-        assert_eq!(overview.failed.iter().map(|call| call.ended_unix_ms).collect::<Vec<_>>(), [9, 5]);
+        let overview = Overview::of(&[with(&[call("internal", 9), call("ok", 4)]), with(&[call("not_found", 5)])]);
+        assert_eq!(overview.failed.iter().map(|call| call.ended_ms_ago).collect::<Vec<_>>(), [5, 9]);
     }
 
     #[test]

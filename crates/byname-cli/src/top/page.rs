@@ -102,7 +102,7 @@ pub(crate) fn clients(overview: &Overview) -> Part {
 pub(crate) fn failed_calls(calls: &[EndedCall], filter: &str) -> Part {
     let filter = filter.to_lowercase();
     let chosen = calls.iter().filter(|call| call.name.to_lowercase().contains(&filter));
-    Part { top: vec![Line::styled("recent errors (UTC)", BOLD)], rows: chosen.map(failed_call).collect() }
+    Part { top: vec![Line::styled("recent errors", BOLD)], rows: chosen.map(failed_call).collect() }
 }
 
 fn of_server(server: &ServerFigures) -> Vec<Span<'static>> {
@@ -209,12 +209,11 @@ fn replica(of: &ReplicaState) -> Line<'static> {
 }
 
 fn failed_call(call: &EndedCall) -> Line<'static> {
-    let seconds = call.ended_unix_ms / 1_000 % 86_400;
-    let time = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    let mut items = vec![Span::styled(time, DIM), Span::raw(shown(&call.name)), Span::styled(shown(&call.code), BAD)];
+    let ago = format!("{} ago", figures::long_time(call.ended_ms_ago));
+    let mut items = vec![Span::styled(format!("{ago:>9}"), DIM), Span::raw(shown(&call.name)), Span::styled(shown(&call.code), BAD)];
     items.push(Span::raw(figures::time(call.duration_us.saturating_mul(1_000))));
     if call.kind == "client" {
-        items.push(Span::raw(format!("called at {}", shown(call.server.as_deref().unwrap_or("an unknown server")))));
+        items.push(Span::raw(format!("called at {}", shown(call.url.as_deref().unwrap_or("an unknown service")))));
     }
     if let Some(trace) = &call.trace_id {
         items.push(Span::styled(format!("trace {}", shown(trace)), DIM));
@@ -307,14 +306,14 @@ mod tests {
             kind: "client".to_owned(),
             name: "get".to_owned(),
             code: "unavailable".to_owned(),
-            ended_unix_ms: 1_764_355_000_123,
+            ended_ms_ago: 65_300,
             duration_us: 200,
-            server: Some("10.0.0.1:80".to_owned()),
+            url: Some("http://data/rpc".to_owned()),
             trace_id: Some("4bf9".to_owned()),
         };
         assert_eq!(
             failed_call(&call).to_string(),
-            "  18:36:40  get  unavailable  200 µs  called at 10.0.0.1:80  trace 4bf9"
+            "  1 min 5 s ago  get  unavailable  200 µs  called at http://data/rpc  trace 4bf9"
         );
     }
 }

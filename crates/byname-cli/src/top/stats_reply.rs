@@ -55,10 +55,10 @@ pub(crate) struct EndedCall {
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) code: String,
-    pub(crate) ended_unix_ms: u64,
+    pub(crate) ended_ms_ago: u64,
     pub(crate) duration_us: u64,
-    /// The address that a client called.
-    pub(crate) server: Option<String>,
+    /// The URL of the service that a client called.
+    pub(crate) url: Option<String>,
     pub(crate) trace_id: Option<String>,
 }
 
