@@ -63,7 +63,7 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
 
 /// The same in at most this many characters, which are at least 5: `81,234` or `1.23M`.
 pub(crate) fn narrow_rate(a_second: f64, width: usize) -> String {
-    let whole = rate(a_second);
+    let whole = if a_second == 0.0 { "0".to_owned() } else { rate(a_second) };
     if whole.len() <= width {
         return whole;
     }

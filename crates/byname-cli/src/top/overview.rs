@@ -74,7 +74,8 @@ impl Overview {
                 overview
                     .clients
                     .extend(last.clients.iter().enumerate().map(|(at, client)| client_figures(watch, at, client)));
-                overview.failed.extend(last.recent.iter().filter(|call| call.code != "ok").cloned());
+                let kept = if last.failed.is_empty() { &last.recent } else { &last.failed };
+                overview.failed.extend(kept.iter().filter(|call| call.code != "ok").cloned());
             }
             overview.servers.push(server_figures(watch, total));
         }

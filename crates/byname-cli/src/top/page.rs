@@ -180,8 +180,6 @@ fn client_line(client: &ClientFigures, has_several_servers: bool) -> Line<'stati
         items.push(Span::raw(format!("{}:", shown(&client.of))));
     }
     items.push(Span::raw(shown(&client.url)));
-    items.push(Span::raw(count_of(client.connections, "connection")));
-    items.push(Span::raw(format!("{} in flight", figures::count(client.total.in_flight))));
     if let Some(calls) = client.total.calls_per_second() {
         items.push(Span::raw(format!("{} calls/s", figures::rate(calls))));
         items.extend(errors(&client.total));
@@ -192,12 +190,14 @@ fn client_line(client: &ClientFigures, has_several_servers: bool) -> Line<'stati
             }
         }
     }
+    items.push(Span::raw(format!("{} in flight", figures::count(client.total.in_flight))));
+    items.push(Span::raw(count_of(client.connections, "connection")));
     indented(items)
 }
 
 fn replica(of: &ReplicaState) -> Line<'static> {
     let latency = of.latency_us.map_or_else(|| "–".to_owned(), |micros| figures::time(micros.saturating_mul(1_000)));
-    let style = if of.state == "in use" { Style::new() } else { WARNING };
+    let style = if of.state.starts_with("gets calls") { Style::new() } else { WARNING };
     let mut line = indented(vec![
         Span::raw(format!("  {}", shown(&of.address))),
         Span::styled(shown(&of.state), style),
@@ -210,7 +210,11 @@ fn replica(of: &ReplicaState) -> Line<'static> {
 
 fn failed_call(call: &EndedCall) -> Line<'static> {
     let ago = format!("{} ago", figures::long_time(call.ended_ms_ago));
-    let mut items = vec![Span::styled(format!("{ago:>9}"), DIM), Span::raw(shown(&call.name)), Span::styled(shown(&call.code), BAD)];
+    let mut items = vec![
+        Span::styled(format!("{ago:>9}"), DIM),
+        Span::raw(shown(&call.name)),
+        Span::styled(shown(&call.code), BAD),
+    ];
     items.push(Span::raw(figures::time(call.duration_us.saturating_mul(1_000))));
     if call.kind == "client" {
         items.push(Span::raw(format!("called at {}", shown(call.url.as_deref().unwrap_or("an unknown service")))));

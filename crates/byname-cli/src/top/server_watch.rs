@@ -56,7 +56,7 @@ impl ServerWatch {
                 return;
             } else {
                 // Only those of the last reply are shown.
-                last.recent.clear();
+                (last.recent, last.failed) = (Vec::new(), Vec::new());
                 self.add_trends(&reply);
             }
         }

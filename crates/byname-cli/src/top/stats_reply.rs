@@ -17,6 +17,9 @@ pub(crate) struct StatsReply {
     /// The last calls, newest first.
     #[serde(default)]
     pub(crate) recent: Vec<EndedCall>,
+    /// The last calls that failed, newest first, where the server keeps them.
+    #[serde(default)]
+    pub(crate) failed: Vec<EndedCall>,
     #[serde(default)]
     pub(crate) clients: Vec<ClientCounters>,
 }

@@ -73,3 +73,34 @@ fn restore() {
         let _ = disable_raw_mode();
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Run by the test below, on a terminal.
+    #[test]
+    #[ignore = "it needs a terminal and fails"]
+    fn a_panic_while_drawing() {
+        let mut session = TerminalSession::begin().unwrap();
+        session.draw(|_| panic!("the figures are wrong")).unwrap();
+    }
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        let program = std::env::current_exe().unwrap();
+        let test = "top::terminal_session::tests::a_panic_while_drawing";
+        let shell = format!("stty rows 24 cols 80; stty -g; '{}' --exact {test} --ignored; stty -g", program.display());
+        // `script` gives it a terminal.
+        let done = Command::new("script").args(["-qec", &shell, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.first(), lines.last(), "{text}");
+        let (left, said) = (text.find("\u{1b}[?1049l"), text.find("the figures are wrong"));
+        assert!(left.is_some() && left < said, "{text}");
+        assert_eq!(text.matches("\u{1b}[?1049l").count(), 1, "the cursor would go back over what was said: {text}");
+        assert!(text.contains("\u{1b}[?25h"), "{text}");
+    }
+}
