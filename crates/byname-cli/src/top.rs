@@ -9,7 +9,7 @@ mod overview;
 mod page;
 mod screen;
 mod screen_state;
-mod server_addresses;
+pub(crate) mod server_addresses;
 mod server_watch;
 pub(crate) mod stats_reply;
 mod terminal_session;
