@@ -10,8 +10,8 @@ use tracing::Level;
 
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
+use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
-use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::telemetry_names::{
     CLIENT_ADDRESS, CLIENT_PORT, DURATION_MS, EXECUTED, IDENTITY, ITEMS_SENT, OK, OTHER, PARENT_ID, REQUEST_BYTES,
@@ -142,14 +142,6 @@ impl AccessEntry {
         }
     }
 
-    /// Sets the code by the result of the call.
-    pub(crate) fn ended<T>(&mut self, result: &Result<T, Failure>) {
-        match result {
-            Ok(_) => self.succeeded(),
-            Err(failure) => self.failed(failure),
-        }
-    }
-
     pub(crate) fn succeeded(&mut self) {
         if let Some(record) = &mut self.0 {
             (record.code, record.executed) = (OK, Executed::Yes);
@@ -195,20 +187,6 @@ impl AccessEntry {
         }
         Items::new(LoggedItems { items, access: self.of_stream() })
     }
-
-    /// Notes what a call within the process came to, and follows its stream.
-    pub(crate) fn end_local(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
-        match result {
-            Ok(Returned::Stream(items)) => Ok(Returned::Stream(self.follow(items))),
-            result => {
-                if let Ok(Returned::Value(ReturnedValue::Encoded(_, value))) = &result {
-                    self.sent(|| value.len());
-                }
-                self.ended(&result);
-                result
-            }
-        }
-    }
 }
 
 impl Drop for AccessEntry {
@@ -221,7 +199,7 @@ impl Drop for AccessEntry {
 }
 
 impl CallWay {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             CallWay::Plain => "plain",
             CallWay::Path => "path",

@@ -7,6 +7,7 @@ mod otel_bridge;
 #[path = "call_telemetry/without_otel.rs"]
 mod otel_bridge;
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
@@ -19,6 +20,7 @@ use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Span};
 
 use crate::access_log::{AccessEntry, CallWay};
+use crate::call_record::CallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error};
@@ -26,6 +28,7 @@ use crate::method::Method;
 use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::peer::Peer;
+use crate::server_counters::ServerCounters;
 use crate::telemetry_names::{
     ATTEMPTS, ERROR_TYPE, OK, OTEL_KIND, OTEL_NAME, OTEL_STATUS_CODE, PARENT_ID, RPC_METHOD, RPC_RESPONSE_STATUS_CODE,
     SERVER_ADDRESS, SERVER_PORT, SPAN_ID, TRACE_ID,
@@ -33,10 +36,10 @@ use crate::telemetry_names::{
 use crate::trace_context::{CallSpan, RemoteSpan, ServedSpan, TRACEPARENT, TraceIds, ids, trace_state};
 
 /// What the calls of one server leave behind.
-#[derive(Default)]
 pub(crate) struct CallTelemetry {
     /// Whether each call is an event of the access log.
     logs_access: bool,
+    counters: Arc<ServerCounters>,
 }
 
 /// The span of a call, if a subscriber wants it. The result of the call is recorded once. A call that is dropped before is
@@ -65,6 +68,15 @@ pub(crate) struct CalledServer<'s> {
 }
 
 impl CallTelemetry {
+    /// For a server whose functions have these names.
+    pub(crate) fn new(names: impl Iterator<Item = Cow<'static, str>>) -> Self {
+        Self { logs_access: false, counters: Arc::new(ServerCounters::new(names)) }
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<ServerCounters> {
+        &self.counters
+    }
+
     /// Whether there is an access log: off until this says otherwise.
     pub(crate) fn log_access(&mut self, on: bool) {
         self.logs_access = on;
@@ -74,18 +86,19 @@ impl CallTelemetry {
         self.logs_access
     }
 
-    /// The entry of a call in the access log, if there is one. The code that runs the call adds its result.
-    pub(crate) fn access(
+    /// The record of a call that began then. The code that runs the call adds its result.
+    pub(crate) fn record(
         &self,
         way: CallWay,
         peer: Option<&Arc<Peer>>,
         metadata: &HeaderMap,
-        began: impl FnOnce() -> Instant,
-    ) -> AccessEntry {
-        if !self.logs_access {
-            return AccessEntry::none();
-        }
-        AccessEntry::new(way, peer.cloned(), ids(metadata), began())
+        began: Instant,
+    ) -> CallRecord {
+        let access = match self.logs_access {
+            true => AccessEntry::new(way, peer.cloned(), ids(metadata), began),
+            false => AccessEntry::none(),
+        };
+        CallRecord::new(Arc::clone(&self.counters), way, began, access)
     }
 }
 
@@ -218,7 +231,7 @@ impl RecordedCall {
         exported
     }
 
-    fn record_ids(&self, TraceIds { trace, span, parent }: TraceIds) {
+    fn record_ids(&mut self, TraceIds { trace, span, parent }: TraceIds) {
         self.span.record(TRACE_ID, tracing::field::display(trace));
         // A field that is recorded without a value leaves a gap in a log.
         for (name, id) in [(SPAN_ID, span), (PARENT_ID, parent)] {
@@ -248,28 +261,30 @@ impl SpanKind {
 }
 
 /// Puts the trace of a call that is made into its headers. `serving` is the call that is served meanwhile, and `own` are the
-/// headers that were set for this call alone. A trace that the caller has set goes out as it is.
+/// headers that were set for this call alone. A trace that the caller has set goes out as it is. Returns where the call is in its trace,
+/// if it belongs to one.
 pub(crate) fn put_trace(
     mut call: Option<&mut RecordedCall>,
     name: &str,
     serving: Option<&Context>,
     own: &HeaderMap,
     headers: &mut HeaderMap,
-) {
+) -> Option<TraceIds> {
     let set = match serving {
         _ if own.contains_key(TRACEPARENT) => Some(own),
         None if headers.contains_key(TRACEPARENT) => Some(&*headers),
         _ => None,
     };
     if let Some(set) = set {
+        let parent = RemoteSpan::of(set);
+        let ids = parent.map(|RemoteSpan { trace, id, .. }| TraceIds { trace, span: None, parent: Some(id) });
         if let Some(call) = call {
-            let parent = RemoteSpan::of(set);
             call.export(name, parent, Some(set));
-            if let Some(RemoteSpan { trace, id, .. }) = parent {
-                call.record_ids(TraceIds { trace, span: None, parent: Some(id) });
+            if let Some(ids) = ids {
+                call.record_ids(ids);
             }
         }
-        return;
+        return ids;
     }
     let served = serving.map(|serving| serving.span().as_parent());
     let came = serving.map(Context::metadata);
@@ -278,12 +293,13 @@ pub(crate) fn put_trace(
         (Some(exported), _) => exported,
         (None, Some(served)) => (CallSpan::under(served), None),
         (None, None) if call.is_some() => (CallSpan::begin(true), None),
-        (None, None) => return,
+        (None, None) => return None,
     };
     span.put(state.or_else(|| came.and_then(trace_state)), headers);
     if let Some(call) = call {
         call.record_ids(span.into());
     }
+    Some(span.into())
 }
 
 /// Whether a subscriber gets this span. A thread without a subscriber has such spans too, while other threads have one.

@@ -95,10 +95,12 @@ mod admission;
 mod admission_rounds;
 mod arguments;
 mod bearer_token;
+mod call_record;
 mod call_semaphore;
 mod call_telemetry;
 mod catch_panic;
 mod client;
+mod client_counters;
 mod clock_and_chance;
 mod codec;
 #[cfg_attr(
@@ -116,6 +118,7 @@ mod etcd_url;
 mod explained_clients;
 mod fingerprint_queue;
 mod frames;
+mod function_counters;
 mod function_limits;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
@@ -139,6 +142,7 @@ mod ordered_watch;
 mod outcome;
 mod peer;
 mod priority;
+mod recent_calls;
 mod registry;
 mod replica_line;
 mod request;
@@ -146,6 +150,7 @@ mod round_shares;
 mod running_functions;
 mod runtime;
 mod server;
+mod server_counters;
 mod service_schema;
 #[cfg(feature = "simulation")]
 mod simulated_world;
@@ -154,6 +159,7 @@ mod simulated_world;
 mod simulated_world;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod stats;
 mod stream_argument;
 mod telemetry_names;
 mod trace_context;
@@ -192,6 +198,7 @@ pub use request::{Reply, Request};
 #[doc(no_inline)]
 pub use rustls;
 pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, ServerHandle, UnixSocket};
+pub use stats::{ClientStats, FunctionStats, ServerStats};
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

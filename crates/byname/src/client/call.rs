@@ -27,6 +27,7 @@ use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
 use crate::call_telemetry::{RecordedCall, put_trace, record_attempts};
+use crate::client_counters::ClientCallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::later;
@@ -57,6 +58,8 @@ pub struct Call<A, R> {
     progress: CallState,
     /// Its span, once it has begun, if a subscriber wants it.
     recorded: Option<Box<RecordedCall>>,
+    /// Counts it, once it has begun and if it goes to another process.
+    counted: Option<ClientCallRecord>,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
     /// The error in such a result, if this side could not read the reply.
@@ -191,6 +194,7 @@ impl<A, R> Call<A, R> {
             prepared: Some(prepared),
             progress: CallState::Unsent,
             recorded: None,
+            counted: None,
             read: R::read,
             unreadable: R::unreadable,
             compared: None,
@@ -469,6 +473,9 @@ impl<A: Send, R> Call<A, R> {
         if let (CallState::Frames(_, time), Some(prepared)) = (progress, prepared) {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
+        if let Some(counted) = self.counted.take() {
+            counted.end(&mut done.result);
+        }
         if let Some(recorded) = self.recorded.take() {
             done.result = recorded.end(done.result);
         }
@@ -510,10 +517,11 @@ impl<A: Send, R> Call<A, R> {
             return Err(no_time(name));
         }
         let time = CallDeadline { deadline, allowed };
+        let mut trace = None;
         if serving.is_some() || self.recorded.is_some() || !scope.headers.is_empty() {
             let headers = &mut options.get_or_insert_default().headers;
             let own = std::mem::replace(headers, scope.headers.clone());
-            put_trace(self.recorded.as_deref_mut(), name, serving.as_ref(), &own, headers);
+            trace = put_trace(self.recorded.as_deref_mut(), name, serving.as_ref(), &own, headers);
             if let Some(serving) = &serving {
                 serving.pass_attempt_on(headers);
                 if scope.passes_baggage_on && !own.contains_key("baggage") {
@@ -528,6 +536,8 @@ impl<A: Send, R> Call<A, R> {
             priority.put(&mut options.get_or_insert_default().headers);
         }
         if let Route::Remote(service) = &scope.way {
+            // Looking at a service must not change what is seen.
+            self.counted = (!name.starts_with('!')).then(|| service.begin_record(name, *method, now, trace));
             let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
             service.admit(name, headers, *method, now)?;
         }
@@ -569,6 +579,9 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
+            if let Some(counted) = &mut self.counted {
+                counted.sends(frame.size());
+            }
             let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
                 Ok(attempt) => {
                     self.progress = CallState::Frames(attempt, time);
@@ -695,6 +708,9 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
+        if let Some(counted) = &mut self.counted {
+            counted.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
+        }
         let server = server.filter(|_| outgoing.is_keyed()).map(FrameConnection::attempted_server);
         Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
     }

@@ -113,10 +113,10 @@ impl Route {
 /// A call of a function in this process.
 fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'static Method>) -> BoxFuture<Reply> {
     let dispatch = Arc::clone(dispatch);
-    let mut access = dispatch.telemetry().access(CallWay::Local, None, &request.metadata, Instant::now);
-    access.named(|| dispatch.logged_name(&request.name));
+    let mut record = dispatch.telemetry().record(CallWay::Local, None, &request.metadata, Instant::now());
+    dispatch.record_name(&mut record, &request.name, dispatch.entry(&request.name), &request.metadata);
     if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
-        access.refused(&error);
+        record.refused(&error);
         return Box::pin(std::future::ready(error.into()));
     }
     metadata::hide(&mut request.metadata, dispatch.secret_headers());
@@ -124,18 +124,18 @@ fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'st
     let mut request = Request { extensions: Extensions::new(), method: None, ..request };
     // The caller is this process, so it is trusted.
     request.priority = Priority::said(&request.metadata);
-    request.span = access.span();
+    request.span = record.span();
     if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
         && let Some(entry) = dispatch.entry(&request.name)
     {
         args.remove_unknown_defaults(caller, &entry.handler.method);
     }
     if let CallArguments::Encoded(args) = &request.args {
-        access.received(args.positional.len() + args.keyword.len());
+        record.received(args.positional.len() + args.keyword.len());
     }
     Box::pin(async move {
         let Reply { result, metadata } = dispatch.run(request).await;
-        Reply { result: access.end_local(result), metadata }
+        Reply { result: record.end_local(result), metadata }
     })
 }
 
