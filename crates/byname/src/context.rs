@@ -229,6 +229,7 @@ impl Context {
     /// ```
     ///
     /// Outside of tokio the task runs on byname's background thread.
+    #[track_caller]
     pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,

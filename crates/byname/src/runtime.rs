@@ -1,4 +1,5 @@
-//! The runtime that callers without one share, and tasks and blocking work on any runtime.
+//! The runtime that callers without one share, and tasks and blocking work on any runtime. tokio-console shows a task by the place
+//! that started it, so what starts one has `#[track_caller]`.
 
 #[cfg(feature = "simulation")]
 mod simulated_process;
@@ -45,12 +46,14 @@ pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + S
 
 /// Starts a task that nobody waits for. The future is boxed, because tokio's code is compiled once for each type of task,
 /// in every user's build.
+#[track_caller]
 pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let work: BoxFuture<()> = Box::pin(work);
     spawn_here(runtime, work)
 }
 
 /// Starts a task whose result somebody may wait for.
+#[track_caller]
 pub(crate) fn spawn_awaited<F>(runtime: &Handle, work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,

@@ -67,7 +67,7 @@ pub struct FunctionStats {
     pub errors: Vec<(Code, u64)>,
     /// Calls that were refused because there were too many. They are among the errors.
     pub shed: u64,
-    /// The bytes of requests: what the access log has as `bytes_in`.
+    /// The bytes of requests: what the access log has as `request_bytes`.
     pub request_bytes: u64,
     /// The bytes of replies, and of the items of streams.
     pub response_bytes: u64,

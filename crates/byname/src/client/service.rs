@@ -224,11 +224,11 @@ impl Service {
                 };
                 // At most once for each argument, and without a pause: the server is there and has answered.
                 if outgoing.remove_unknown(&error) {
-                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
+                    tracing::debug!("sending `{}` again without an argument: {error}", outgoing.name);
                     continue;
                 }
                 if Box::pin(outgoing.replace_token(&error)).await {
-                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
+                    tracing::debug!("sending `{}` again with a new token: {error}", outgoing.name);
                     continue;
                 }
                 if outgoing.is_keyed()
@@ -245,7 +245,7 @@ impl Service {
                 };
                 let error = match step {
                     AfterFailure::Again(delay) => {
-                        tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {delay:?}: {error}", outgoing.name);
+                        tracing::debug!("sending `{}` again in {delay:?}: {error}", outgoing.name);
                         self.counters.function(&outgoing.name, outgoing.method).counters().retried();
                         until(later(now, delay)).await;
                         if attempts.number() > 1 {
@@ -340,7 +340,7 @@ impl Service {
         }
         let again = outgoing.beside(attempts.hedged());
         self.counters.function(&outgoing.name, outgoing.method).counters().hedged();
-        tracing::debug!(rpc.method = %again.name, "sending `{}` to a second replica after {delay:?}", again.name);
+        tracing::debug!("sending `{}` to a second replica after {delay:?}", again.name);
         let mut second = pin!(self.attempt_beside(other, &again, tried));
         let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
         let end = poll_fn(|cx| {

@@ -193,6 +193,7 @@ impl ClientHome {
 }
 
 /// Starts a task. It belongs to the process that starts it.
+#[track_caller]
 pub(crate) fn spawn_here<F>(runtime: &Handle, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,

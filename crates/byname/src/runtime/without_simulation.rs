@@ -20,6 +20,7 @@ impl NoClientHome {
 }
 
 /// Starts a task.
+#[track_caller]
 pub(crate) fn spawn_here<F>(runtime: &Handle, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,

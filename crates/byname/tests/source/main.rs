@@ -3,4 +3,5 @@
 mod architecture;
 mod clock_and_chance;
 mod reliability;
+mod telemetry_names;
 mod wall_clock;
