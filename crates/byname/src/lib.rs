@@ -101,6 +101,7 @@ mod catch_panic;
 mod client;
 mod clock_and_chance;
 mod codec;
+mod console_access;
 #[cfg_attr(
     not(feature = "compression"),
     allow(clippy::ptr_arg, dead_code, unused_mut, unused_variables, reason = "there is no coding")

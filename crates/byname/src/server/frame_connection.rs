@@ -497,7 +497,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         access.received(payload.len());
         let streams = call.has_streams();
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
-        let metadata = match metadata {
+        let checked = metadata.and_then(|metadata| {
+            dispatch.console_token().check(&metadata)?;
+            Ok(metadata)
+        });
+        let metadata = match checked {
             Ok(metadata) => metadata,
             Err(error) => {
                 self.put(header.id, error.into(), "", access);
