@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
+use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
-use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::trace_context::TraceId;
 use crate::untrusted_text::excerpt;
@@ -123,14 +123,6 @@ impl AccessEntry {
         }
     }
 
-    /// Sets the code by the result of the call.
-    pub(crate) fn ended<T>(&mut self, result: &Result<T, Failure>) {
-        match result {
-            Ok(_) => self.succeeded(),
-            Err(failure) => self.failed(failure),
-        }
-    }
-
     pub(crate) fn succeeded(&mut self) {
         if let Some(record) = &mut self.0 {
             (record.code, record.executed) = (OK, Executed::Yes);
@@ -173,20 +165,6 @@ impl AccessEntry {
         }
         Items::new(LoggedItems { items, access: self.of_stream() })
     }
-
-    /// Notes what a call within the process came to, and follows its stream.
-    pub(crate) fn end_local(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
-        match result {
-            Ok(Returned::Stream(items)) => Ok(Returned::Stream(self.follow(items))),
-            result => {
-                if let Ok(Returned::Value(ReturnedValue::Encoded(_, value))) = &result {
-                    self.sent(|| value.len());
-                }
-                self.ended(&result);
-                result
-            }
-        }
-    }
 }
 
 impl Drop for AccessEntry {
@@ -199,7 +177,7 @@ impl Drop for AccessEntry {
 }
 
 impl CallWay {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             CallWay::Plain => "plain",
             CallWay::Path => "path",

@@ -1,5 +1,6 @@
 //! What a server records of each call: its span, and its entry in the access log. [`CallTelemetry`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -7,19 +8,30 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use crate::access_log::{AccessEntry, CallWay};
+use crate::call_record::CallRecord;
 use crate::method::Method;
 use crate::outcome::Failure;
 use crate::peer::Peer;
-use crate::trace_context::trace_id;
+use crate::server_counters::ServerCounters;
+use crate::trace_context::{trace_id, trace_ids};
 
 /// What the calls of one server leave behind.
-#[derive(Default)]
 pub(crate) struct CallTelemetry {
     /// Whether each call is an event of the access log.
     logs_access: bool,
+    counters: Arc<ServerCounters>,
 }
 
 impl CallTelemetry {
+    /// For a server whose functions have these names.
+    pub(crate) fn new(names: impl Iterator<Item = Cow<'static, str>>) -> Self {
+        Self { logs_access: false, counters: Arc::new(ServerCounters::new(names)) }
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<ServerCounters> {
+        &self.counters
+    }
+
     /// Whether there is an access log: off until this says otherwise.
     pub(crate) fn log_access(&mut self, on: bool) {
         self.logs_access = on;
@@ -29,18 +41,20 @@ impl CallTelemetry {
         self.logs_access
     }
 
-    /// The entry of a call in the access log, if there is one. The code that runs the call adds its result.
-    pub(crate) fn access(
+    /// The record of a call that began then. The code that runs the call adds its result.
+    pub(crate) fn record(
         &self,
         way: CallWay,
         peer: Option<&Arc<Peer>>,
         metadata: &HeaderMap,
-        began: impl FnOnce() -> Instant,
-    ) -> AccessEntry {
-        if !self.logs_access {
-            return AccessEntry::none();
-        }
-        AccessEntry::new(way, peer.cloned(), trace_id(metadata), began())
+        began: Instant,
+    ) -> CallRecord {
+        let trace = trace_ids(metadata);
+        let access = match self.logs_access {
+            true => AccessEntry::new(way, peer.cloned(), trace.map(|ids| ids.trace), began),
+            false => AccessEntry::none(),
+        };
+        CallRecord::new(Arc::clone(&self.counters), way, began, trace, access)
     }
 }
 

@@ -130,6 +130,7 @@ use crate::method::Method;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime::{self, ClientHome};
+use crate::stats::ClientStats;
 use crate::transport::ClientTls;
 
 /// A handle to one service. It is cheap to clone, and clones share their connections.
@@ -420,6 +421,31 @@ impl Client {
                 format!("the service has answered with another schema than this version of byname reads: {why}"),
             )
         })
+    }
+
+    /// What the clients of this process have counted of their calls to this URL. `None` for a client [within the
+    /// process](Self::local), whose calls the server counts.
+    ///
+    /// ```
+    /// # use byname::{Client, Server};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// # let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// # let bound = server.serve("127.0.0.1:0").bind().await?;
+    /// # let data = Client::new(bound.local_addr().to_string())?;
+    /// # tokio::spawn(bound.into_future());
+    /// data.call::<i64>("double", (21,)).await?;
+    /// let stats = data.stats().expect("it is in another process");
+    /// let double = &stats.functions[0];
+    /// println!("{} calls, p99 {:?}", double.calls, double.percentile(0.99));
+    /// # assert_eq!((&*double.name, double.calls, double.in_flight), ("double", 1, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> Option<ClientStats> {
+        match &self.scope.way {
+            Route::Remote(service) => Some(service.stats()),
+            Route::Local(_) => None,
+        }
     }
 
     /// What this client would do now with a call of this function by its name: each effective setting and where it came

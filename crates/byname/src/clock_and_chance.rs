@@ -41,6 +41,12 @@ impl RealInstant {
         Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
 
+    /// The time after this one by that.
+    #[cfg(test)]
+    pub(crate) fn later(self, by: Duration) -> Self {
+        Self { nanos: self.nanos + u64::try_from(by.as_nanos()).expect("tests use short times") }
+    }
+
     /// Nanoseconds since a time before all others.
     pub(crate) fn nanos(self) -> u64 {
         self.nanos

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName};
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Instrument as _;
@@ -22,6 +23,7 @@ use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
 use crate::arguments::{ArgumentSource, CallInput};
+use crate::call_record::CallRecord;
 use crate::call_semaphore::{HeldPermit, Permit};
 use crate::call_telemetry::{self, CallTelemetry};
 use crate::catch_panic::{Panicked, caught};
@@ -31,6 +33,7 @@ use crate::console_access::{self, ConsoleToken, PageAsked};
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
+use crate::explained_clients;
 use crate::function_limits::FunctionPermits;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::idempotency_key::has_key;
@@ -44,11 +47,14 @@ use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::priority::Priority;
+use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::server_counters::OTHER;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
+use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
 use crate::untrusted_text::{excerpt, quoted};
 use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::InstanceId;
@@ -87,6 +93,8 @@ pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
     listing: Listing,
+    /// Whether callers may see what was counted. `None` for those that may learn names.
+    shows_metrics: Option<bool>,
     interceptors: InterceptorChain,
     /// Headers that `Debug` does not show, besides those of HTTP.
     sensitive: Vec<HeaderName>,
@@ -115,6 +123,7 @@ impl Dispatch {
         let patience = longest.max(limits.call);
         let (sensitive, rules) = (Vec::new(), AccessRules::default());
         let keyed = KeyedCalls::new(&limits);
+        let telemetry = CallTelemetry::new(registry.methods().map(|method| method.name.clone()));
         let times = Mutex::new(ChangedTimes {
             queue_delay: limits.queue_delay,
             drain: limits.drain,
@@ -124,6 +133,7 @@ impl Dispatch {
             registry,
             limits,
             listing,
+            shows_metrics: None,
             interceptors,
             sensitive,
             rules,
@@ -132,12 +142,17 @@ impl Dispatch {
             closed: ClosedFunctions::default(),
             keyed,
             times,
-            telemetry: CallTelemetry::default(),
+            telemetry,
             shows_console: None,
             console_token: ConsoleToken::new(),
             parting: CancellationToken::new(),
             patience,
         }
+    }
+
+    /// Sets whether callers may see what was counted: those that may learn names until this says otherwise.
+    pub(crate) fn show_metrics(&mut self, on: bool) {
+        self.shows_metrics = Some(on);
     }
 
     /// Sets which headers `Debug` does not show, besides those of HTTP.
@@ -305,9 +320,20 @@ impl Dispatch {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
+    /// Notes in the record of a call which function it names, if there is one.
+    pub(crate) fn record_name(&self, record: &mut CallRecord, name: &str, entry: Option<&Arc<RegistryEntry>>) {
+        match entry {
+            Some(entry) => record.of_function(entry.index),
+            // Looking must not change what is seen.
+            None if name.starts_with('!') => record.do_not_count(),
+            None => {}
+        }
+        record.named(|| self.logged_name(name, entry));
+    }
+
     /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
-    pub(crate) fn logged_name(&self, name: &str) -> Cow<'static, str> {
-        match self.registry.get(name) {
+    pub(crate) fn logged_name(&self, name: &str, entry: Option<&Arc<RegistryEntry>>) -> Cow<'static, str> {
+        match entry {
             Some(entry) => entry.handler.method.name.clone(),
             None => Cow::Owned(excerpt(name, LOGGED_NAME)),
         }
@@ -433,6 +459,12 @@ impl Dispatch {
             && let Some(methods) = self.listed(&mut request)
         {
             return Box::pin(self.document(document, methods, request)).await;
+        }
+        if entry.is_none()
+            && let Some(document) = CountedDocument::called(&request.name)
+            && let Some(methods) = self.shown(&mut request)
+        {
+            return self.counted_reply(document, &methods, &request);
         }
         if entry.is_none() && request.extensions.get::<PageAsked>().is_some() && self.admits_to_console(&mut request) {
             let null = ReturnedValue::Encoded(Codec::Json, Bytes::from_static(b"null"));
@@ -639,8 +671,77 @@ impl Dispatch {
         if !self.may_learn_names(request) {
             return None;
         }
+        Some(self.callable(request))
+    }
+
+    /// The functions that the caller of this request may call.
+    fn callable(&self, request: &mut Request) -> Vec<Arc<Method>> {
         let may_call = |method: &&Arc<Method>| !self.has_rules() || self.rules.would_admit(method, request);
-        Some(self.registry.methods().filter(may_call).cloned().collect())
+        self.registry.methods().filter(may_call).cloned().collect()
+    }
+
+    /// The functions whose counters the caller of this request may see. `None` if it may see none.
+    fn shown(&self, request: &mut Request) -> Option<Vec<Arc<Method>>> {
+        match self.shows_metrics {
+            Some(false) => None,
+            Some(true) => Some(self.callable(request)),
+            None => self.listed(request),
+        }
+    }
+
+    /// What was counted, as the result of a call. It takes no permit, because it is wanted when there are too many calls.
+    fn counted_reply(&self, document: CountedDocument, methods: &[Arc<Method>], request: &Request) -> Reply {
+        let codec = match &request.args {
+            CallArguments::Encoded(args) => args.codec,
+            _ => Codec::Json,
+        };
+        let mut encoded = Vec::new();
+        match codec::encode(codec, &self.counted(document, methods), &mut encoded) {
+            Ok(()) => {
+                let value = ReturnedValue::Encoded(codec, encoded.into());
+                Reply { result: Ok(Returned::Value(value)), metadata: HeaderMap::new() }
+            }
+            Err(_) => Error::new(Code::Internal, "the document could not be made").into(),
+        }
+    }
+
+    /// What was counted of these functions, as a document. Callers that may learn names because the program says so don't learn of
+    /// other services.
+    fn counted(&self, document: CountedDocument, methods: &[Arc<Method>]) -> Value {
+        let mut stats = self.stats();
+        stats.functions.retain(|function| methods.iter().any(|method| !method.hidden && method.name == function.name));
+        let shows_clients = self.shows_metrics == Some(true) || self.listing == Listing::OnThisMachine;
+        let clients = if shows_clients { explained_clients::shown() } else { Vec::new() };
+        if document == CountedDocument::Metrics {
+            return open_metrics(stats, clients.into_iter().map(|client| client.stats).collect()).into();
+        }
+        let recent = &self.telemetry.counters().recent;
+        let is_shown =
+            |call: &RecentCall| call.name == OTHER || stats.functions.iter().any(|function| function.name == call.name);
+        let shown = |calls: Vec<RecentCall>| calls.into_iter().filter(is_shown).collect();
+        let calls = ShownCalls { recent: shown(recent.recent()), slowest: shown(recent.slowest()) };
+        stats_json(&stats, &self.limits_now(), calls, &clients)
+    }
+
+    /// What was counted since the start.
+    pub(crate) fn stats(&self) -> ServerStats {
+        let counters = self.telemetry.counters();
+        let functions = self.registry.methods().zip(self.registry.running()).zip(counters.functions());
+        let functions = functions.map(|((method, running), counters)| {
+            FunctionStats::new(method.name.clone(), running as u64, counters.read())
+        });
+        let (connections, connections_accepted) = counters.connections();
+        ServerStats {
+            instance: self.instance().to_string(),
+            uptime: Instant::now().saturating_duration_since(counters.since),
+            functions: functions.collect(),
+            other: FunctionStats::new(Cow::Borrowed(OTHER), 0, counters.other().read()),
+            in_flight: self.admission.in_flight(),
+            in_flight_limit: self.admission.most_in_flight(),
+            connections,
+            connections_accepted,
+            draining: !self.admission.looks_ready(),
+        }
     }
 
     /// Whether the page at the endpoint is shown to such a caller, if interceptors and rules admit it.

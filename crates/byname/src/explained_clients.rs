@@ -1,11 +1,25 @@
-//! The clients of this process, for `GET /rpc/!explain`.
+//! The clients of this process, for `GET /rpc/!explain`, `!stats` and `!metrics`.
 
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::client_counters::{self, ClientCounters};
+use crate::stats::{ClientStats, ShownCalls, ShownClient, ShownReplica};
 
 /// A client that can say what it knows of its service.
 pub(crate) trait ExplainedClient: Send + Sync {
     /// In lines.
     fn explained(&self) -> String;
+
+    /// What it has now.
+    fn live(&self) -> LiveClient;
+}
+
+/// What a client has now.
+pub(crate) struct LiveClient {
+    /// Of its URL.
+    pub(crate) counters: Arc<ClientCounters>,
+    pub(crate) connections: usize,
+    pub(crate) replicas: Vec<ShownReplica>,
 }
 
 static CLIENTS: Mutex<Vec<Weak<dyn ExplainedClient>>> = Mutex::new(Vec::new());
@@ -26,15 +40,43 @@ const HEADING: &str = "The clients of this process. What handles say by `Client:
 
 /// What all clients say of their services, in the order in which they were made.
 pub(crate) fn explained() -> String {
-    let clients: Vec<_> = {
-        let clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.iter().filter_map(Weak::upgrade).collect()
-    };
-    match &clients[..] {
+    match &clients()[..] {
         [] => "this process has no client\n".to_owned(),
         clients => {
             let explained: Vec<_> = clients.iter().map(|client| client.explained()).collect();
             format!("{HEADING}\n{}", explained.join("\n"))
         }
     }
+}
+
+/// What the clients of each URL have counted, and what they have now. A URL is there after its last client is gone, so that no counter
+/// decreases.
+pub(crate) fn shown() -> Vec<ShownClient> {
+    let live = live();
+    client_counters::all().iter().map(|counters| shown_of(counters, &live)).collect()
+}
+
+/// What the clients of one URL have counted.
+pub(crate) fn stats_of(counters: &Arc<ClientCounters>) -> ClientStats {
+    shown_of(counters, &live()).stats
+}
+
+fn shown_of(counters: &Arc<ClientCounters>, live: &[LiveClient]) -> ShownClient {
+    let live = live.iter().filter(|client| Arc::ptr_eq(&client.counters, counters));
+    let stats = ClientStats {
+        url: counters.url().to_owned(),
+        functions: counters.functions(),
+        connections: live.clone().map(|client| client.connections).sum(),
+        connections_opened: counters.opened(),
+    };
+    let calls = ShownCalls { recent: counters.recent().recent(), slowest: counters.recent().slowest() };
+    ShownClient { stats, calls, replicas: live.flat_map(|client| client.replicas.clone()).collect() }
+}
+
+fn live() -> Vec<LiveClient> {
+    clients().iter().map(|client| client.live()).collect()
+}
+
+fn clients() -> Vec<Arc<dyn ExplainedClient>> {
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
 }

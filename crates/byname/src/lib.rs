@@ -95,10 +95,12 @@ mod admission;
 mod admission_rounds;
 mod arguments;
 mod bearer_token;
+mod call_record;
 mod call_semaphore;
 mod call_telemetry;
 mod catch_panic;
 mod client;
+mod client_counters;
 mod clock_and_chance;
 mod codec;
 mod console_access;
@@ -117,6 +119,7 @@ mod etcd_url;
 mod explained_clients;
 mod fingerprint_queue;
 mod frames;
+mod function_counters;
 mod function_limits;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
@@ -140,6 +143,7 @@ mod ordered_watch;
 mod outcome;
 mod peer;
 mod priority;
+mod recent_calls;
 mod registry;
 mod replica_line;
 mod request;
@@ -147,6 +151,7 @@ mod round_shares;
 mod running_functions;
 mod runtime;
 mod server;
+mod server_counters;
 mod service_schema;
 #[cfg(feature = "simulation")]
 mod simulated_world;
@@ -155,6 +160,7 @@ mod simulated_world;
 mod simulated_world;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod stats;
 mod stream_argument;
 mod trace_context;
 mod transport;
@@ -192,6 +198,7 @@ pub use request::{Reply, Request};
 #[doc(no_inline)]
 pub use rustls;
 pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, ServerHandle, UnixSocket};
+pub use stats::{ClientStats, FunctionStats, ServerStats};
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

@@ -128,6 +128,15 @@ impl Limits {
         differing.filter_map(|(now, _)| Some(now.trim().split_once(':')?.0.to_owned())).collect()
     }
 
+    /// The limits of a server, for people: the fields with their values.
+    pub(crate) fn of_server(&self) -> Vec<(String, String)> {
+        const OF_CLIENTS: [&str; 6] = ["abandoned", "connect", "connection_age", "connections", "pool_idle", "waiting"];
+        let written = format!("{self:#?}");
+        let fields = written.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(": "));
+        let of_server = fields.filter(|(name, _)| !OF_CLIENTS.contains(name));
+        of_server.map(|(name, value)| (format!("Limits::{name}"), value.to_owned())).collect()
+    }
+
     /// The age at which another connection replaces one. `jitter` is random, from 0 to 1.
     pub(crate) fn jittered_connection_age(&self, jitter: f64) -> Duration {
         let fifth = self.connection_age / 5;

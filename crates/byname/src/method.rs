@@ -4,7 +4,7 @@ mod fingerprint;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -71,6 +71,15 @@ pub struct Method {
     pub source: Source,
 }
 
+impl Method {
+    /// A number of the function in this process. Numbers are small, so that something can be found by them.
+    #[inline]
+    pub(crate) fn number(&self) -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        *self.traced.number.get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The functions of a stub.
 pub type StubMethods = fn() -> Vec<&'static Method>;
 
@@ -85,6 +94,8 @@ const ATTEMPTS: u8 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct TracedFunction {
     types: OnceLock<Arc<FunctionTypes>>,
+    /// Its number in this process, once it was asked for.
+    number: OnceLock<usize>,
     /// How often the time was too short for them.
     times_too_short: AtomicU8,
     /// `None` in it if its structure is not known completely.

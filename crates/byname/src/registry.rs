@@ -33,6 +33,8 @@ pub(crate) struct Registry {
 /// A function, and how many calls of it run now.
 pub(crate) struct RegistryEntry {
     pub(crate) handler: Handler,
+    /// Its place in the order of registration, by which calls of it are counted.
+    pub(crate) index: usize,
     active: AtomicUsize,
     /// The limits of the function, of its attribute and of the server.
     limits: Vec<Arc<FunctionLimit>>,
@@ -70,6 +72,7 @@ impl Registry {
         let limits = method.in_flight.map(|most| Arc::new(FunctionLimit::of_attribute(most)));
         self.entries.push(Arc::new(RegistryEntry {
             handler,
+            index,
             active: AtomicUsize::new(0),
             limits: limits.into_iter().collect(),
             is_known_slow: AtomicBool::new(false),
@@ -200,6 +203,11 @@ impl Registry {
         if let Some(entry) = self.entries.iter().find(|entry| entry.id() == id) {
             entry.kept(took, limit);
         }
+    }
+
+    /// How many calls of each function run now, in the order of registration.
+    pub(crate) fn running(&self) -> impl Iterator<Item = usize> {
+        self.entries.iter().map(|entry| entry.active.load(Ordering::Relaxed))
     }
 
     /// The functions that run now, with the number of calls of each.

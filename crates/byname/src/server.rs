@@ -97,6 +97,7 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
+    metrics: Option<bool>,
     explains_clients: bool,
     /// `None` until the user says it: then only an own listener offers frames.
     frames: Option<bool>,
@@ -145,6 +146,7 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
+            metrics: None,
             explains_clients: false,
             frames: None,
             require_json: false,
@@ -516,6 +518,27 @@ impl Server {
         self
     }
 
+    /// Whether `GET /rpc/!metrics` has what was counted of the calls of each function and of the clients of this process, for
+    /// Prometheus, and `GET /rpc/!stats` the same as JSON, for `byname top`. By default that is where [`listing`](Self::listing) is on.
+    /// Both go through the rules for hosts and origins and through interceptors, and show only functions that the caller may
+    /// [call](Self::allow). They have names, codes, times and the addresses of other services, and nothing of callers, arguments or results.
+    /// Counting itself is always on.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 }).metrics(true);
+    /// ```
+    ///
+    /// ```console
+    /// $ curl localhost:8080/rpc/!metrics
+    /// ```
+    ///
+    /// In the process the same is in [`ServerHandle::stats`] and [`Client::stats`](crate::Client::stats).
+    pub fn metrics(mut self, on: bool) -> Self {
+        self.metrics = Some(on);
+        self
+    }
+
     /// Whether `GET /rpc/!explain` says what the clients of this process know of their services: the replicas with their load
     /// and state, the connections, the limits, as [`Client::explain`](crate::Client::explain) does. Off by default. It goes
     /// through the rules for hosts and origins, but not through [`allow`](Self::allow) or interceptors. So turn it on only
@@ -760,6 +783,9 @@ impl Server {
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
         dispatch.show_console(self.console);
+        if let Some(on) = self.metrics {
+            dispatch.show_metrics(on);
+        }
         dispatch.trust_priority(self.trusted_priority.clone());
         if let Some(KeyStoreHandle(store)) = &self.key_store {
             dispatch.keep_replies(Arc::clone(store));

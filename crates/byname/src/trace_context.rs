@@ -22,6 +22,8 @@ const LENGTH: usize = 55;
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     id: TraceId,
+    /// The span of the caller.
+    parent: u64,
     flags: [u8; 2],
 }
 
@@ -35,9 +37,29 @@ impl TraceId {
     }
 }
 
+/// Where a call is in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TraceIds {
+    pub(crate) trace: TraceId,
+    /// The span of the call itself. Absent if it has none.
+    pub(crate) span: Option<u64>,
+    /// The span in which the call was made. Absent if the trace began with the call.
+    pub(crate) parent: Option<u64>,
+}
+
 /// The id of the trace that a call with these headers belongs to; `None` where [`traceparent`] is.
 pub(crate) fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
     Trace::of(headers).map(|trace| trace.id)
+}
+
+/// Where a call with these headers is in its trace, as far as its caller says it.
+pub(crate) fn trace_ids(headers: &HeaderMap) -> Option<TraceIds> {
+    // Most calls have no headers.
+    if headers.is_empty() {
+        return None;
+    }
+    let Trace { id, parent, .. } = Trace::of(headers)?;
+    Some(TraceIds { trace: id, span: None, parent: Some(parent) })
 }
 
 /// The `traceparent` of what is done in the span of this id on behalf of a call with these headers; `None` where they name
@@ -110,7 +132,8 @@ impl Trace {
             },
             _ => return None,
         };
-        Some(Self { id: TraceId(id.try_into().ok()?), flags })
+        let parent = u64::from_str_radix(str::from_utf8(parent).ok()?, 16).ok()?;
+        Some(Self { id: TraceId(id.try_into().ok()?), parent, flags })
     }
 }
 

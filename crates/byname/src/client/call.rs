@@ -26,6 +26,7 @@ use super::stub_comparison::ComparedCall;
 use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
+use crate::client_counters::ClientCallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::later;
@@ -56,6 +57,8 @@ pub struct Call<A, R> {
     progress: CallState,
     /// Its span, once it has begun, if a subscriber wants it.
     span: Option<Box<Span>>,
+    /// Counts it, once it has begun and if it goes to another process.
+    record: Option<ClientCallRecord>,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
     /// The error in such a result, if this side could not read the reply.
@@ -190,6 +193,7 @@ impl<A, R> Call<A, R> {
             prepared: Some(prepared),
             progress: CallState::Unsent,
             span: None,
+            record: None,
             read: R::read,
             unreadable: R::unreadable,
             compared: None,
@@ -466,6 +470,10 @@ impl<A: Send, R> Call<A, R> {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
         self.span = None;
+        let done = match self.record.take() {
+            Some(record) => Reply { result: record.end(done.result), ..done },
+            None => done,
+        };
         Poll::Ready(done)
     }
 
@@ -520,6 +528,8 @@ impl<A: Send, R> Call<A, R> {
             priority.put(&mut options.get_or_insert_default().headers);
         }
         if let Route::Remote(service) = &scope.way {
+            // Looking at a service must not change what is seen.
+            self.record = (!name.starts_with('!')).then(|| service.begin_record(name, *method, now));
             let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
             service.admit(name, headers, *method, now)?;
         }
@@ -564,6 +574,9 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
+            if let Some(record) = &mut self.record {
+                record.sends(frame.size());
+            }
             let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
                 Ok(attempt) => {
                     self.progress = CallState::Frames(attempt, time);
@@ -690,6 +703,9 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
+        if let Some(record) = &mut self.record {
+            record.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
+        }
         let server = server.filter(|_| outgoing.is_keyed()).map(FrameConnection::attempted_server);
         Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
     }

@@ -71,6 +71,11 @@ impl EndpointSet {
         Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
     }
 
+    /// How many connections are idle.
+    pub(super) fn idle_count(&self) -> usize {
+        self.known().idle()
+    }
+
     /// These addresses are those of the service now. Returns them in the order in which a new connection of this call tries
     /// them: that of the chosen endpoint first, and those last that the call should not go to.
     pub(super) fn ordered(

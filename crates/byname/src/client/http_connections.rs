@@ -114,6 +114,12 @@ impl HttpConnections {
         self.endpoints.views(now)
     }
 
+    /// How many are open: those that calls use, and those that are idle.
+    pub(super) fn open_count(&self) -> usize {
+        let permits = self.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+        permits.saturating_sub(self.permits.available_permits()) + self.endpoints.idle_count()
+    }
+
     /// How these connections were used.
     pub(super) fn use_of_connections(&self) -> ExplainedConnections {
         let opened = self.opened.load(Ordering::Relaxed);

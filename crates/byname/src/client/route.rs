@@ -104,10 +104,10 @@ impl Route {
 /// A call of a function in this process.
 fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'static Method>) -> BoxFuture<Reply> {
     let dispatch = Arc::clone(dispatch);
-    let mut access = dispatch.telemetry().access(CallWay::Local, None, &request.metadata, Instant::now);
-    access.named(|| dispatch.logged_name(&request.name));
+    let mut record = dispatch.telemetry().record(CallWay::Local, None, &request.metadata, Instant::now());
+    dispatch.record_name(&mut record, &request.name, dispatch.entry(&request.name));
     if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
-        access.refused(&error);
+        record.refused(&error);
         return Box::pin(std::future::ready(error.into()));
     }
     metadata::hide(&mut request.metadata, dispatch.secret_headers());
@@ -121,11 +121,11 @@ fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'st
         args.remove_unknown_defaults(caller, &entry.handler.method);
     }
     if let CallArguments::Encoded(args) = &request.args {
-        access.received(args.positional.len() + args.keyword.len());
+        record.received(args.positional.len() + args.keyword.len());
     }
     Box::pin(async move {
         let Reply { result, metadata } = dispatch.run(request).await;
-        Reply { result: access.end_local(result), metadata }
+        Reply { result: record.end_local(result), metadata }
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -32,12 +33,13 @@ use super::short_lived_clients::client_dropped;
 use super::throttle::Throttle;
 use super::tried_replicas::TriedReplicas;
 use crate::address::Address;
+use crate::client_counters::{ClientCallRecord, ClientCounters};
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
 use crate::error::{Error, Executed};
-use crate::explained_clients::{self, ExplainedClient};
+use crate::explained_clients::{self, ExplainedClient, LiveClient};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
@@ -45,6 +47,7 @@ use crate::outcome::Failure;
 use crate::priority::Priority;
 use crate::request::Reply;
 use crate::runtime::BoxFuture;
+use crate::stats::{ClientStats, ShownReplica};
 
 /// Everything that clones of a client share.
 pub(super) struct Service {
@@ -54,6 +57,9 @@ pub(super) struct Service {
     budget: RetryBudget,
     throttle: Throttle,
     hedging: Hedging,
+    counters: Arc<ClientCounters>,
+    /// How many of its connections are in the counters.
+    counted_as_opened: AtomicU64,
     #[cfg(feature = "schema")]
     comparisons: RememberedComparisons,
 }
@@ -65,12 +71,15 @@ impl Service {
         let frames = http.frames().cloned();
         let now = Instant::now();
         let (http, budget, throttle) = (Arc::new(http), RetryBudget::new(now), Throttle::new(now));
+        let counters = ClientCounters::of(http.target.url());
         let service = Arc::new(Self {
             http,
             frames,
             budget,
             throttle,
             hedging: Hedging::default(),
+            counters,
+            counted_as_opened: AtomicU64::new(0),
             #[cfg(feature = "schema")]
             comparisons: RememberedComparisons::default(),
         });
@@ -126,6 +135,25 @@ impl Service {
             replicas,
             connections,
         }
+    }
+
+    /// The record of a call that begins now.
+    #[inline]
+    pub(super) fn begin_record(&self, name: &str, method: Option<&'static Method>, now: Instant) -> ClientCallRecord {
+        ClientCallRecord::begin(self.counters.function(name, method), now)
+    }
+
+    /// What the clients of its URL have counted.
+    pub(super) fn stats(&self) -> ClientStats {
+        explained_clients::stats_of(&self.counters)
+    }
+
+    /// Adds the connections that were opened since the last time to those of its URL.
+    fn count_opened(&self) {
+        let by_frames = self.frames.as_ref().map_or(0, |frames| frames.opened_count());
+        let opened = self.http.use_of_connections().http_opened + by_frames;
+        let before = self.counted_as_opened.fetch_max(opened, Ordering::Relaxed);
+        self.counters.add_opened(opened.saturating_sub(before));
     }
 
     /// Where stubs and the service were found to differ.
@@ -193,6 +221,7 @@ impl Service {
                 let error = match step {
                     AfterFailure::Again(delay) => {
                         tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {delay:?}: {error}", outgoing.name);
+                        self.counters.function(&outgoing.name, outgoing.method).counters().retried();
                         until(later(now, delay)).await;
                         if attempts.number() > 1 {
                             outgoing.headers.insert(metadata::ATTEMPT, attempts.number().into());
@@ -284,6 +313,7 @@ impl Service {
             return first.await;
         }
         let again = outgoing.beside(attempts.hedged());
+        self.counters.function(&outgoing.name, outgoing.method).counters().hedged();
         tracing::debug!(rpc.method = %again.name, "sending `{}` to a second replica after {delay:?}", again.name);
         let mut second = pin!(self.attempt_beside(other, &again, tried));
         let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
@@ -414,11 +444,28 @@ impl ExplainedClient for Service {
         let service = Some(Service::explained(self, None));
         Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }
+
+    fn live(&self) -> LiveClient {
+        self.count_opened();
+        let by_frames = self.frames.iter().map(|frames| frames.views(Instant::now()).len()).sum::<usize>();
+        let replica = |replica: ExplainedReplica| ShownReplica {
+            address: replica.address.to_string(),
+            state: replica.state.to_string(),
+            in_flight: replica.in_flight,
+            latency_us: replica.latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+        };
+        LiveClient {
+            counters: Arc::clone(&self.counters),
+            connections: by_frames + self.http.open_count(),
+            replicas: Service::explained(self, None).replicas.into_iter().map(replica).collect(),
+        }
+    }
 }
 
 impl Drop for Service {
     /// The last handle of a client is gone.
     fn drop(&mut self) {
+        self.count_opened();
         if !self.frames.as_ref().is_some_and(|frames| frames.was_used()) {
             client_dropped(|| self.http.target.site(), self.http.uses());
         }

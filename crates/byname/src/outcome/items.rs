@@ -148,6 +148,12 @@ impl EncodedItems {
         Self::new(codec, bytes, vec![whole])
     }
 
+    /// How many were not taken, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let count = self.spans.len() - self.at;
+        (count, self.cost - count * OVERHEAD)
+    }
+
     /// What those cost that were not taken.
     pub(crate) fn cost(&self) -> usize {
         self.cost

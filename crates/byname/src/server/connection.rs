@@ -46,6 +46,8 @@ pub(super) async fn serve(
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
+    let counters = Arc::clone(endpoint.dispatch().telemetry().counters());
+    let _open = counters.accept();
     if let Some(networks) = endpoint.proxy_protocol() {
         // Boxed, so that a connection does not keep the memory of this.
         match Box::pin(introduced(&mut stream, &peer, networks, &mut stopped, &limits)).await {

@@ -25,9 +25,10 @@ use super::connection_timeouts::linger;
 use super::end_reason::{EndReason, last_moment, log_expiry, unfinished};
 use super::http::ServerEndpoint;
 use super::http::request_body;
-use crate::access_log::{AccessEntry, CallWay};
+use crate::access_log::CallWay;
 use crate::admission::Admission;
 use crate::arguments::EncodedArguments;
+use crate::call_record::{CallRecord, keep_if_recent};
 use crate::call_semaphore::CallPermits;
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
@@ -43,6 +44,7 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, ShapeExchange, SharedState, SharedStreams,
     SocketEnd, Violation, WriteQueue, wake,
 };
+use crate::function_counters::EndedCall;
 use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -50,6 +52,8 @@ use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::server_counters::ServerCallRun;
+use crate::trace_context::{TraceIds, trace_ids};
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -132,8 +136,8 @@ struct FrameServer<S> {
     assembly: MessageAssembly,
     /// When messages of which no further piece came are refused.
     look: Option<Instant>,
-    /// In the access log, calls that have not come whole.
-    incomplete: HashMap<u64, AccessEntry>,
+    /// Calls that have not come whole.
+    incomplete: HashMap<u64, CallRecord>,
     /// Replies of functions that were polled inline.
     write_queue: WriteQueue,
     /// Calls that have a task of their own.
@@ -154,6 +158,10 @@ struct FrameServer<S> {
     waited: u32,
     /// When the last inline poll ended.
     clock: RealInstant,
+    /// When the calls came that are being answered.
+    batch_began: RealInstant,
+    /// The calls that were answered at once and are not counted yet.
+    answered: ServerCallRun,
     timer: DeadlineTimer,
 }
 
@@ -227,6 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             backlog_since: None,
             waited: 0,
             clock: now.into_std().into(),
+            batch_began: now.into_std().into(),
+            answered: ServerCallRun::new(Arc::clone(endpoint.dispatch().telemetry().counters())),
             timer: DeadlineTimer::default(),
             endpoint,
         }
@@ -378,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                     let now = *now.get_or_insert_with(|| {
                         let now = Instant::now();
                         (self.last_call, self.clock) = (now, real_now());
+                        self.batch_began = self.clock;
                         now
                     });
                     match self.assembly.take(&header, payload)? {
@@ -401,6 +412,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         if !rest.is_empty() {
             self.unread = message.slice_ref(rest);
         }
+        self.answered.flush();
         Ok(())
     }
 
@@ -439,8 +451,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         if let Some(leaving) = self.leaving {
             let why = format!("{}; this call was not run", payload::no_further_calls(leaving.words()));
-            let access = self.access(header, &HeaderMap::new(), Instant::now);
-            self.put(id, Error::refused(Code::Unavailable, why).into(), "", access);
+            let record = self.record(header, &HeaderMap::new(), Instant::now());
+            self.put(id, Error::refused(Code::Unavailable, why).into(), "", record);
             if header.has(flag::MORE) {
                 self.assembly.refuse_rest(header)?;
             }
@@ -448,24 +460,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         self.last_id = self.last_id.max(id);
         if header.has(flag::MORE) {
-            let access = self.access(header, &HeaderMap::new(), Instant::now);
-            if access.is_some() {
-                self.incomplete.insert(id, access);
-            }
+            let record = self.record(header, &HeaderMap::new(), Instant::now());
+            self.incomplete.insert(id, record);
         }
         Ok(true)
     }
 
-    /// The entry of the access log for the call of this frame.
-    fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
+    /// The record of the call of this frame.
+    fn record(&self, header: &FrameHeader, metadata: &HeaderMap, now: Instant) -> CallRecord {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.telemetry().access(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
-        if access.is_some()
-            && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
-        {
-            access.named(|| dispatch.logged_name(&numbered.name));
+        let mut record = dispatch.telemetry().record(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
+        if let Some(Some(numbered)) = self.names.get(usize::from(header.number)) {
+            dispatch.record_name(&mut record, &numbered.name, numbered.entry.as_ref());
         }
-        access
+        record
     }
 
     /// Answers or begins a call. Its payload is `assembled` if it came in pieces.
@@ -487,15 +495,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let codec = self.codec.unwrap_or_default();
         let dispatch = self.endpoint.dispatch();
         let call = ReceivedCall::read(header, payload, dispatch.limits().header, dispatch.secret_headers())?;
-        let mut access = match &call.metadata {
-            Ok(metadata) => self.access(header, metadata, || now),
-            Err(_) => self.access(header, &HeaderMap::new(), || now),
-        };
-        if access.is_some() && assembled.is_some() {
-            self.incomplete.remove(&header.id).unwrap_or(AccessEntry::none()).begin(&mut access);
-        }
-        access.received(payload.len());
         let streams = call.has_streams();
+        let quick = name.entry.as_ref().filter(|entry| {
+            // Large arguments take time to decode, however quick the function is.
+            entry.is_quick() && payload.len() <= PIECE && !streams
+        });
+        // A quick call that ends at once needs no record of its own, unless it is logged.
+        let is_unrecorded =
+            quick.is_some() && call.metadata.is_ok() && assembled.is_none() && !dispatch.telemetry().logs_access();
+        let trace = call.metadata.as_ref().ok().and_then(trace_ids);
+        let mut record = match &call.metadata {
+            _ if is_unrecorded => CallRecord::none(),
+            Ok(metadata) => self.record(header, metadata, now),
+            Err(_) => self.record(header, &HeaderMap::new(), now),
+        };
+        if assembled.is_some() {
+            self.incomplete.remove(&header.id).unwrap_or(CallRecord::none()).begin(&mut record);
+        }
+        record.received(payload.len());
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
         let checked = metadata.and_then(|metadata| {
             dispatch.console_token().check(&metadata)?;
@@ -504,7 +521,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let metadata = match checked {
             Ok(metadata) => metadata,
             Err(error) => {
-                self.put(header.id, error.into(), "", access);
+                self.put(header.id, error.into(), "", record);
                 return Ok(());
             }
         };
@@ -513,16 +530,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
+            if is_unrecorded {
+                record = self.later_record(header, payload, trace, now);
+            }
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
-            self.put(id, busy.into(), "", access);
+            self.put(id, busy.into(), "", record);
             return Ok(());
         }
-        let quick = name.entry.as_ref().filter(|entry| {
-            // Large arguments take time to decode, however quick the function is.
-            entry.is_quick() && payload.len() <= PIECE && !streams
-        });
         let Some(entry) = quick else {
             let owned = |part| match assembled {
                 Some(whole) => whole.slice_ref(part),
@@ -539,13 +555,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
             // It is refused here, because its task would have to wait for a thread before it is.
             if let Err(refused) = dispatch.admit_early(entry.as_ref(), &mut request) {
-                self.put(id, refused.into(), "", access);
+                self.put(id, refused.into(), "", record);
                 return Ok(());
             }
             if streams {
                 request.takes_stream = credit.is_some();
                 let streams = ReceivedStreams { credit: credit.unwrap_or_default(), brings: brings_stream };
-                self.stream(id, streams, entry, request, now, access);
+                self.stream(id, streams, entry, request, now, record);
                 return Ok(());
             }
             if assembled.is_some() {
@@ -553,7 +569,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 request.room = self.write_queue.spare();
             }
             let call = Box::pin(async move { dispatch.run_found(entry.as_ref(), request).await });
-            self.spawn(id, name, call, Some(now), access);
+            self.spawn(id, name, call, Some(now), record);
             return Ok(());
         };
         let limit = dispatch.limits().message;
@@ -578,8 +594,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);
                 if metadata.is_none() && value.len() <= limit {
-                    access.sent(|| value.len());
-                    access.succeeded();
+                    if is_unrecorded {
+                        let ended = EndedCall {
+                            took: self.clock.saturating_duration_since(self.batch_began),
+                            request_bytes: payload.len() as u64,
+                            response_bytes: value.len() as u64,
+                            ..EndedCall::default()
+                        };
+                        self.answered.add(entry.index, &ended);
+                        let counters = dispatch.telemetry().counters();
+                        keep_if_recent(counters, Some(entry.index), self.clock, &ended, CallWay::Frames, trace);
+                    }
+                    record.sent(|| value.len());
+                    record.succeeded();
                     reply::end_value(id, start, &mut self.write_queue);
                     return Ok(());
                 }
@@ -591,20 +618,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
             Polled::Reply(reply) => reply,
             Polled::Running(call) => {
+                if is_unrecorded {
+                    record = self.later_record(header, payload, trace, now);
+                }
                 let name = Arc::clone(name);
                 self.write_queue.abandon(start);
-                self.spawn(id, name, Box::pin(call), None, access);
+                self.spawn(id, name, Box::pin(call), None, record);
                 return Ok(());
             }
         };
+        if is_unrecorded {
+            record = self.later_record(header, payload, trace, now);
+        }
         self.write_queue.abandon(start);
-        put_reply(&mut self.write_queue, id, reply, limit, name, &mut access);
+        put_reply(&mut self.write_queue, id, reply, limit, name, &mut record);
         Ok(())
     }
 
-    fn put(&mut self, id: u64, reply: Reply, name: &str, mut access: AccessEntry) {
+    /// The record of a call that was taken for one without.
+    fn later_record(&self, header: &FrameHeader, payload: &[u8], trace: Option<TraceIds>, now: Instant) -> CallRecord {
+        let mut record = self.record(header, &HeaderMap::new(), now);
+        record.of_trace(trace);
+        record.received(payload.len());
+        record
+    }
+
+    fn put(&mut self, id: u64, reply: Reply, name: &str, mut record: CallRecord) {
         let limit = self.endpoint.dispatch().limits().message;
-        put_reply(&mut self.write_queue, id, reply, limit, name, &mut access);
+        put_reply(&mut self.write_queue, id, reply, limit, name, &mut record);
     }
 
     /// Gives a call a task of its own, so that it delays no other. `work` is on the heap already, because tokio moves the
@@ -615,7 +656,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         name: Arc<str>,
         work: BoxFuture<Reply>,
         unstarted_since: Option<Instant>,
-        mut access: AccessEntry,
+        mut record: CallRecord,
     ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
@@ -634,7 +675,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             };
             let mut replies = shared.lock();
             replies.waited = replies.waited.max(waited);
-            put_reply(&mut replies.write_queue, id, reply, limit, &name, &mut access);
+            put_reply(&mut replies.write_queue, id, reply, limit, &name, &mut record);
             replies.ended.push(id);
             shared.unlock_and_wake(replies);
         });
@@ -649,7 +690,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         entry: Option<Arc<RegistryEntry>>,
         mut request: Request,
         now: Instant,
-        access: AccessEntry,
+        record: CallRecord,
     ) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
@@ -658,7 +699,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.items = Some(stream_calls::uploaded(&self.shared, id));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let answering = stream_calls::answer(shared, dispatch, now, id, entry, request, access);
+        let answering = stream_calls::answer(shared, dispatch, now, id, entry, request, record);
         let task = runtime::spawn_awaited(&Handle::current(), answering);
         self.running.insert(id, task.abort_handle());
     }
@@ -718,24 +759,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             if kind == kind::ITEM {
                 wake([self.shared.lock().flows.ended(id, Err(request_body::stalled(limit)))]);
             } else {
-                let access = self.take_incomplete(id);
-                self.put(id, request_body::stalled(limit).into(), "", access);
+                let record = self.take_incomplete(id);
+                self.put(id, request_body::stalled(limit).into(), "", record);
             }
         }
     }
 
     /// The entry of a call that does not come whole.
-    fn take_incomplete(&mut self, id: u64) -> AccessEntry {
+    fn take_incomplete(&mut self, id: u64) -> CallRecord {
         if self.incomplete.is_empty() {
-            return AccessEntry::none();
+            return CallRecord::none();
         }
-        self.incomplete.remove(&id).unwrap_or(AccessEntry::none())
+        self.incomplete.remove(&id).unwrap_or(CallRecord::none())
     }
 
     fn too_large(&mut self, header: &FrameHeader) {
-        let access = match self.incomplete.remove(&header.id) {
+        let record = match self.incomplete.remove(&header.id) {
             Some(begun) => begun,
-            None => self.access(header, &HeaderMap::new(), Instant::now),
+            None => self.record(header, &HeaderMap::new(), Instant::now()),
         };
         let limit = self.endpoint.dispatch().limits().message;
         let shorter = codec::shorter(self.codec.unwrap_or_default());
@@ -743,7 +784,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
-        self.put(header.id, error.into(), "", access);
+        self.put(header.id, error.into(), "", record);
     }
 
     /// Sends why the connection ends, and gives the peer time to read it.
@@ -794,14 +835,14 @@ impl<S> Drop for FrameServer<S> {
     }
 }
 
-/// Puts a reply, and notes in `access` what the caller gets.
-fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str, access: &mut AccessEntry) {
-    access.ended(&reply.result);
+/// Puts a reply, and notes in `record` what the caller gets.
+fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str, record: &mut CallRecord) {
+    record.ended(&reply.result);
     let Reply { result, metadata } = reply;
     let error = match result {
         Ok(Returned::Value(ReturnedValue::Encoded(_, value))) if value.len() <= limit => {
             let length = reply::put_value(id, &metadata, value, write_queue);
-            return access.sent(|| length);
+            return record.sent(|| length);
         }
         Err(Failure::Method { data: ReturnedValue::Encoded(codec, data), .. }) if data.len() > limit => {
             too_large(name, codec, data.len(), limit)
@@ -812,13 +853,13 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
                 length if length > limit => too_large(name, Codec::Json, length, limit),
                 _ => {
                     let length = reply::put_failure(id, &metadata, error.into(), write_queue);
-                    return access.sent(|| length);
+                    return record.sent(|| length);
                 }
             }
         }
         Err(failure) => {
             let length = reply::put_failure(id, &metadata, failure, write_queue);
-            return access.sent(|| length);
+            return record.sent(|| length);
         }
         Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) => too_large(name, codec, value.len(), limit),
         Ok(Returned::Value(ReturnedValue::Local(_))) => {
@@ -826,9 +867,9 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
         }
         Ok(Returned::Stream(_)) => Error::new(Code::Internal, "a stream went astray, which is a defect of byname"),
     };
-    access.refused(&error);
+    record.refused(&error);
     let length = reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
-    access.sent(|| length);
+    record.sent(|| length);
 }
 
 /// What a function returned is larger than the server sends.

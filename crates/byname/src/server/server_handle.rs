@@ -13,6 +13,7 @@ use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::name::NamePattern;
 use crate::runtime;
+use crate::stats::ServerStats;
 
 /// How often a file of limits is read.
 const EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +59,29 @@ impl ServerHandle {
     /// The limits that hold now.
     pub fn limits(&self) -> Limits {
         self.dispatch.limits_now()
+    }
+
+    /// What was counted since the start of the server.
+    ///
+    /// ```
+    /// # use byname::{Client, Server};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// let bound = server.serve("127.0.0.1:0").bind().await?;
+    /// let handle = bound.handle();
+    /// # let data = Client::new(bound.local_addr().to_string())?;
+    /// tokio::spawn(bound.into_future());
+    /// # data.call::<i64>("double", (21,)).await?;
+    ///
+    /// for function in handle.stats().functions {
+    ///     println!("{}: {} calls, p99 {:?}", function.name, function.calls, function.percentile(0.99));
+    /// }
+    /// # assert_eq!(handle.stats().functions[0].calls, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> ServerStats {
+        self.dispatch.stats()
     }
 
     /// Changes limits. [`in_flight`](Limits::in_flight), [`queue_delay`](Limits::queue_delay), [`drain`](Limits::drain) and

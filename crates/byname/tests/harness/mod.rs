@@ -28,7 +28,9 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use byname::{Address, Client, Code, Context, Error, Listen, MethodError, Server, Transport, rpc};
+use byname::{
+    Address, Client, Code, Context, Error, Listen, MethodError, Server, ServerHandle, ServerStats, Transport, rpc,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -228,6 +230,7 @@ impl Served for Running {
 /// A server that runs over TCP until it is dropped or stopped.
 pub struct Running {
     pub address: SocketAddr,
+    handle: ServerHandle,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -245,7 +248,13 @@ impl Running {
         };
         let bound = server.serve(at).until(until).bind().await.unwrap();
         let address = bound.local_addr().socket_addr().expect("a server over TCP");
-        Self { address, stop: Some(stop), task: tokio::spawn(bound.into_future()) }
+        let handle = bound.handle();
+        Self { address, handle, stop: Some(stop), task: tokio::spawn(bound.into_future()) }
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> ServerStats {
+        self.handle.stats()
     }
 
     /// A client that stays with HTTP, whatever the server offers: when calls go over to frames is not for tests to know.

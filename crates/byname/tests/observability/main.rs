@@ -1,6 +1,7 @@
 //! What a program says of itself: its log, its spans, and what it explains.
 
 mod access_log;
+mod counters;
 mod explain;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{SharedReplies, first_polled, put_reply};
-use crate::access_log::AccessEntry;
+use crate::call_record::CallRecord;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::Dispatch;
@@ -37,7 +37,7 @@ pub(super) async fn answer(
     id: u64,
     entry: Option<Arc<RegistryEntry>>,
     request: Request,
-    mut access: AccessEntry,
+    mut record: CallRecord,
 ) {
     let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
     let Reply { result, metadata } = match first_polled(dispatch.admission(), since).1 {
@@ -48,7 +48,7 @@ pub(super) async fn answer(
         }
     };
     let last = match result {
-        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, access.take().follow(items), metadata, &name).await,
+        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, record.take().follow(items), metadata, &name).await,
         result => StreamReply::Reply(Reply { result, metadata }),
     };
     let mut replies = shared.lock();
@@ -58,7 +58,7 @@ pub(super) async fn answer(
         StreamReply::Failed(failure, metadata) => {
             put_failure(id, &metadata, failure, write_queue);
         }
-        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name, &mut access),
+        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name, &mut record),
         StreamReply::Nothing => {}
     }
     let closed = replies.flows.close(id);

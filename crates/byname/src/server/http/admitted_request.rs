@@ -21,7 +21,7 @@ use super::stream_body::{
     BodyFormat, BodyReader, RequestLines, RequestOctets, StreamReader, UnreadRequestBody, drop_rest, half_closed,
 };
 use super::{ServerEndpoint, Session};
-use crate::access_log::AccessEntry;
+use crate::call_record::CallRecord;
 use crate::codec::{self, Codec};
 use crate::content_coding::ContentCoding;
 use crate::context::while_caller_may_be_gone;
@@ -42,8 +42,8 @@ pub(super) struct AdmittedRequest<'r, B: RequestBody> {
     /// Stays `Some` if it was not read.
     pub(super) body: &'r mut Option<B>,
     pub(super) began: Instant,
-    /// Of the call, in the access log.
-    pub(super) access: &'r mut AccessEntry,
+    /// Of the call.
+    pub(super) record: &'r mut CallRecord,
     /// The body of a stream, if the call ended before any of it was read. Only with rules.
     pub(super) unread: Option<UnreadRequestBody<B>>,
 }
@@ -99,7 +99,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         };
         match read {
             Ok(body) => {
-                self.access.received(body.len());
+                self.record.received(body.len());
                 Ok(body)
             }
             Err(error) => {
@@ -196,8 +196,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     ) -> Result<HttpAnswer, Rejection> {
         let way = called.way;
         if way == Way::Plain {
-            let dispatch = self.endpoint().dispatch();
-            self.access.named(|| dispatch.logged_name(&called.name));
+            self.endpoint().dispatch().record_name(self.record, &called.name, called.entry);
         }
         // By a request with the wrong verb.
         let refused = matches!(&args, CallArguments::Refused(error) if error.code() == Code::Unimplemented);
@@ -212,7 +211,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         if let Some(unread) = self.unread.take() {
             Box::pin(self.use_up(unread, expect, is_refusal(&result))).await?;
         }
-        self.access.ended(&result);
+        self.record.ended(&result);
         let of_function = is_of_function(&result);
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
@@ -227,7 +226,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 let activity = Arc::clone(&self.caller.session.activity);
                 let reader = StreamReader { activity, readonly: called.is_readonly().then_some(called.name) };
                 let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
-                let items = self.access.take().follow(items);
+                let items = self.record.take().follow(items);
                 return Ok(response_body::stream(items, format, reader, metadata));
             }
             Err(failure) => {

@@ -13,10 +13,12 @@ use super::{ServerEndpoint, WayIn};
 use crate::error::{Code, Error};
 use crate::explained_clients;
 use crate::metadata;
+use crate::outcome::{Failure, Returned};
 use crate::request::CallArguments;
 use crate::runtime;
 use crate::service_schema::ServiceDocument;
-use crate::wire::HttpReply;
+use crate::stats::{CONTENT_TYPE, CountedDocument};
+use crate::wire::{HttpReply, Way, WireError};
 
 /// All of them.
 const BUILTINS: &[Builtin] = &[
@@ -42,6 +44,9 @@ const BUILTINS: &[Builtin] = &[
     },
     // What can be called here?
     Builtin::listing("!schema", ServiceDocument::Schema),
+    // What was counted?
+    Builtin::counted("!stats", CountedDocument::Stats),
+    Builtin::counted("!metrics", CountedDocument::Metrics),
     #[cfg(feature = "schema")]
     Builtin::listing("!openapi.json", ServiceDocument::OpenApi),
     #[cfg(feature = "schema")]
@@ -65,11 +70,17 @@ enum BuiltinReply {
     /// A page about the functions that the caller may learn of. For a caller that may learn none, its name is a name as any other
     /// that is unknown. It may take its time. A POST calls it as a function.
     Listing(ServiceDocument),
+    /// A page about what was counted. It is called as a function, whatever the verb.
+    Counted(CountedDocument),
 }
 
 impl Builtin {
     const fn listing(name: &'static str, document: ServiceDocument) -> Self {
         Self { name, is_probe: false, is_offered: |_| true, reply: BuiltinReply::Listing(document) }
+    }
+
+    const fn counted(name: &'static str, document: CountedDocument) -> Self {
+        Self { name, is_probe: false, is_offered: |_| true, reply: BuiltinReply::Counted(document) }
     }
 
     pub(super) fn find(name: &str, endpoint: &ServerEndpoint) -> Option<&'static Self> {
@@ -86,6 +97,7 @@ impl WayIn for &Builtin {
         let reply = match self.reply {
             BuiltinReply::Page(_) if !is_read(request.head) => return Verbs::Probe.refuse(request.head),
             BuiltinReply::Page(page) => page(request.endpoint()),
+            BuiltinReply::Counted(document) => return Box::pin(counted(self.name, document, request)).await,
             BuiltinReply::Listing(document) => {
                 let (endpoint, headers) = (request.endpoint(), &mut request.head.headers);
                 metadata::hide(headers, endpoint.dispatch().secret_headers());
@@ -118,6 +130,44 @@ impl WayIn for &Builtin {
         };
         Ok(answer(reply, HeaderMap::new()))
     }
+}
+
+async fn counted<B: RequestBody>(
+    name: &'static str,
+    document: CountedDocument,
+    request: AdmittedRequest<'_, B>,
+) -> Result<HttpAnswer, Rejection> {
+    let endpoint = request.endpoint();
+    if request.head.method != Verb::POST && !is_read(request.head) {
+        return Verbs::Probe.refuse(request.head);
+    }
+    metadata::hide(&mut request.head.headers, endpoint.dispatch().secret_headers());
+    let nothing = CallArguments::Query(Vec::new());
+    let asked = request.caller.request(name.into(), nothing, std::mem::take(&mut request.head.headers));
+    let reply = endpoint.dispatch().run(asked).await;
+    let value = match reply.result {
+        Ok(Returned::Value(value)) => value.into_json(),
+        Ok(Returned::Stream(_)) => None,
+        Err(Failure::Rpc(error)) if error.code() == Code::Unimplemented && !endpoint.by_path => {
+            return Err(endpoint.nothing(request.head.uri.path()));
+        }
+        Err(failure) => {
+            let refusal = WireError::from(failure);
+            let status = refusal.status(Way::Path);
+            return Ok(answer(refusal.answer(Way::Path, status), reply.metadata));
+        }
+    };
+    let Some(value) = value else {
+        return Err(Error::new(Code::Internal, "the page could not be made").into());
+    };
+    let (content_type, body) = match document {
+        CountedDocument::Stats => ("application/json", value),
+        CountedDocument::Metrics => {
+            let text: String = serde_json::from_slice(&value).unwrap_or_default();
+            (CONTENT_TYPE, text.into())
+        }
+    };
+    Ok(answer(HttpReply { status: StatusCode::OK, content_type, retry_after: None, body }, reply.metadata))
 }
 
 fn is_read(head: &Parts) -> bool {

@@ -15,7 +15,8 @@ use super::admitted_request::{
 };
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
-use crate::access_log::{AccessEntry, CallWay};
+use crate::access_log::CallWay;
+use crate::call_record::CallRecord;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::idempotency_key::has_key;
@@ -29,14 +30,14 @@ pub(super) struct JsonRpcWay {
 
 impl WayIn for JsonRpcWay {
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-        let (caller, mut access) = (request.caller, request.access.take());
-        access.came_by(CallWay::JsonRpc);
+        let (caller, mut record) = (request.caller, request.record.take());
+        record.came_by(CallWay::JsonRpc);
         let limits = caller.endpoint().dispatch().limits();
         let metadata = take(&mut request.head.headers);
         Ok(match json_rpc_format::read(&self.body, limits.batch) {
             json_rpc_format::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
-                let (reply, metadata) = call(asked, metadata, caller, &room, access).await;
+                let (reply, metadata) = call(asked, metadata, caller, &room, record).await;
                 // A notification has no reply, so it has no headers either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
                 answer(json_rpc_format::answer(reply), metadata)
@@ -47,10 +48,10 @@ impl WayIn for JsonRpcWay {
                 }
                 // Without the brackets and one comma for each.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
-                let mut accesses = access.split(asked.iter().map(|asked| asked.length)).into_iter();
+                let mut records = record.split(asked.iter().map(|asked| asked.length)).into_iter();
                 let call = |asked| {
-                    let access = accesses.next().unwrap_or(AccessEntry::none());
-                    call(asked, metadata.clone(), caller, &room, access)
+                    let record = records.next().unwrap_or(CallRecord::none());
+                    call(asked, metadata.clone(), caller, &room, record)
                 };
                 let is_half_closed = || caller.session.activity.is_half_closed();
                 let replies = join(asked.into_iter().map(call), is_half_closed).await;
@@ -79,10 +80,10 @@ async fn call(
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
-    mut access: AccessEntry,
+    mut record: CallRecord,
 ) -> (Option<Bytes>, HeaderMap) {
-    let (reply, metadata) = answer_to(asked, metadata, caller, room, &mut access).await;
-    access.sent(|| reply.as_ref().map_or(0, Bytes::len));
+    let (reply, metadata) = answer_to(asked, metadata, caller, room, &mut record).await;
+    record.sent(|| reply.as_ref().map_or(0, Bytes::len));
     (reply, metadata)
 }
 
@@ -91,21 +92,21 @@ async fn answer_to(
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
-    access: &mut AccessEntry,
+    record: &mut CallRecord,
 ) -> (Option<Bytes>, HeaderMap) {
     let (name, args) = match asked.call {
         Ok(call) => call,
         Err(no_call) => {
-            access.refused(no_call.error());
+            record.refused(no_call.error());
             return (asked.id.map(|id| json_rpc_format::no_call(&id, no_call)), HeaderMap::new());
         }
     };
     let entry = caller.endpoint().dispatch().entry(&name);
-    access.named(|| caller.endpoint().dispatch().logged_name(&name));
+    caller.endpoint().dispatch().record_name(record, &name, entry);
     let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
     let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata).await;
-    access.ended(&reply.result);
+    record.ended(&reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);
     };
@@ -113,9 +114,9 @@ async fn answer_to(
     let body = match reply.result {
         Ok(Returned::Value(value)) => match value.into_json() {
             Some(value) => json_rpc_format::success(&id, &value),
-            None => refuse(&id, not_encoded(), access),
+            None => refuse(&id, not_encoded(), record),
         },
-        Ok(Returned::Stream(_)) => refuse(&id, not_encoded(), access),
+        Ok(Returned::Stream(_)) => refuse(&id, not_encoded(), record),
         Err(failure) => json_rpc_format::failure(&id, &failure.into()),
     };
     let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
@@ -127,12 +128,12 @@ async fn answer_to(
             called.name,
             codec::shorter(Codec::Json)
         );
-        return (Some(refuse(&id, does_not_fit(why), access)), HeaderMap::new());
+        return (Some(refuse(&id, does_not_fit(why), record)), HeaderMap::new());
     }
     (Some(body), reply.metadata)
 }
 
-fn refuse(id: &[u8], error: Error, access: &mut AccessEntry) -> Bytes {
-    access.refused(&error);
+fn refuse(id: &[u8], error: Error, record: &mut CallRecord) -> Bytes {
+    record.refused(&error);
     json_rpc_format::failure(id, &error.into())
 }

@@ -28,6 +28,7 @@ impl WayIn for PathWay {
         let Self { name } = self;
         let dispatch = request.endpoint().dispatch();
         let entry = dispatch.entry(&name);
+        dispatch.record_name(request.record, &name, entry);
         let called = CalledFunction { way: Way::Path, name, entry };
         let verb = &request.head.method;
         if *verb == Verb::POST {

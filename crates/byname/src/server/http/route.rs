@@ -17,7 +17,8 @@ use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
 use super::websocket_upgrade;
 use super::{GrantedUpgrade, ServerEndpoint, Session, WayIn};
-use crate::access_log::{AccessEntry, CallWay};
+use crate::access_log::CallWay;
+use crate::call_record::CallRecord;
 use crate::deadline::later;
 use crate::metadata;
 use crate::wire::{Way, headers};
@@ -74,18 +75,17 @@ pub(super) async fn route<B: RequestBody>(
     let began = Instant::now();
     let client = session.client(head);
     let caller = CallerInfo { session, client: client.as_ref(), deadline: None };
-    let logs_access = session.endpoint.dispatch().telemetry().logs_access();
-    let mut access = if logs_access { access(caller, target, head, began) } else { AccessEntry::none() };
-    let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access, unread: None };
+    let mut record = record(caller, target, head, began);
+    let request = AdmittedRequest { caller, head: &mut *head, body, began, record: &mut record, unread: None };
     let mut origin = None;
     let mut out = match admit(request, target, &mut origin, tells_load).await {
         Ok(out) => out,
         Err(rejection) => {
-            access.refused(&rejection.error);
+            record.refused(&rejection.error);
             rejection.into_answer(target.errors())
         }
     };
-    access.sent(|| match out.body() {
+    record.sent(|| match out.body() {
         ReplyContent::Whole(body) if head.method != Verb::HEAD => body.len(),
         _ => 0,
     });
@@ -95,24 +95,27 @@ pub(super) async fn route<B: RequestBody>(
     out
 }
 
-/// The entry of the access log for the call of a request.
-fn access(caller: CallerInfo<'_>, target: RequestTarget, head: &Parts, began: Instant) -> AccessEntry {
+/// The record of the call of a request.
+fn record(caller: CallerInfo<'_>, target: RequestTarget, head: &Parts, began: Instant) -> CallRecord {
     let endpoint = caller.endpoint();
     let dispatch = endpoint.dispatch();
     let way = match target {
         RequestTarget::Plain => CallWay::Plain,
         RequestTarget::Path { .. } => CallWay::Path,
-        RequestTarget::Builtin(_) | RequestTarget::Nothing => return AccessEntry::none(),
+        RequestTarget::Builtin(_) | RequestTarget::Nothing => return CallRecord::none(),
     };
-    let mut access = dispatch.telemetry().access(way, caller.peer(), &head.headers, || began);
+    let mut record = dispatch.telemetry().record(way, caller.peer(), &head.headers, began);
     let is_upgrade = || endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
     let is_console = || way == CallWay::Plain && ConsoleFile::asked_for(head).is_some();
     if head.method == Verb::OPTIONS || is_upgrade() || is_console() {
-        access.discard();
+        record.discard();
     } else if let RequestTarget::Path { name_at } = target {
-        access.named(|| dispatch.logged_name(&head.uri.path()[name_at..]));
+        record.named(|| {
+            let name = &head.uri.path()[name_at..];
+            dispatch.logged_name(name, dispatch.entry(name))
+        });
     }
-    access
+    record
 }
 
 /// Answers a request if it is admitted. `origin` is set if a page of another allowed site calls.

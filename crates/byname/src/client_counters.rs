@@ -1,0 +1,363 @@
+//! What the clients of one service count: [`ClientCounters`], [`ClientCallRecord`].
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use crate::clock_and_chance::is_seeded;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::function_counters::{CountedFunction, EndedCall, FunctionCounters};
+use crate::method::Method;
+use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
+use crate::server_counters::OTHER;
+use crate::stats::FunctionStats;
+use crate::trace_context::TraceIds;
+
+/// The most names that are counted by themselves, of calls by name.
+const NAMES: usize = 1_000;
+
+/// Stubs whose functions have a smaller number are found by it, and others by their name.
+const NUMBERED: usize = 512;
+
+/// The most URLs whose clients count together.
+const URLS: usize = 256;
+
+/// The counters of the clients of one URL.
+#[derive(Debug)]
+pub(crate) struct ClientCounters {
+    url: Box<str>,
+    by_number: OnceLock<Box<[OnceLock<Arc<ClientFunction>>]>>,
+    by_name: RwLock<HashMap<Box<str>, Arc<ClientFunction>>>,
+    other: Arc<ClientFunction>,
+    recent: Arc<RecentCallList>,
+    /// Connections that were opened.
+    opened: AtomicU64,
+}
+
+/// The counters of one function.
+#[derive(Debug)]
+pub(crate) struct ClientFunction {
+    name: Box<str>,
+    /// Whether the service has a function of this name. Otherwise the name is whatever the program called.
+    is_known: AtomicBool,
+    counters: FunctionCounters,
+    url: Box<str>,
+    recent: Arc<RecentCallList>,
+}
+
+/// The counters of all URLs that the clients of this process have had.
+pub(crate) fn all() -> Vec<Arc<ClientCounters>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+static ALL: Mutex<Vec<Arc<ClientCounters>>> = Mutex::new(Vec::new());
+
+impl ClientCounters {
+    /// The counters of this URL. They outlive its clients, so that what they count never decreases. In a simulation each client has its
+    /// own, because it is to see nothing of another run.
+    pub(crate) fn of(url: String) -> Arc<Self> {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_seeded()
+            && let Some(counters) = all.iter().find(|counters| *counters.url == *url)
+        {
+            return Arc::clone(counters);
+        }
+        let counters = Arc::new(Self::new(url.into()));
+        if !is_seeded() && all.len() < URLS {
+            all.push(Arc::clone(&counters));
+        }
+        counters
+    }
+
+    fn new(url: Box<str>) -> Self {
+        let recent = Arc::<RecentCallList>::default();
+        Self {
+            by_number: OnceLock::new(),
+            by_name: RwLock::default(),
+            other: Arc::new(ClientFunction::new(OTHER, &url, &recent, true)),
+            recent,
+            url,
+            opened: AtomicU64::new(0),
+        }
+    }
+
+    /// The counters of a function that is called by this name. `method` is that of the stub, if one calls it.
+    #[inline]
+    pub(crate) fn function(&self, name: &str, method: Option<&'static Method>) -> Arc<ClientFunction> {
+        if let Some(method) = method
+            && let Some(slot) = self.by_number.get_or_init(empty_slots).get(method.number())
+        {
+            let function = slot.get_or_init(|| self.named(&method.name, true));
+            // A prefix of the client makes another name.
+            if *function.name == *name {
+                return Arc::clone(function);
+            }
+        }
+        self.named(name, method.is_some())
+    }
+
+    fn named(&self, name: &str, is_known: bool) -> Arc<ClientFunction> {
+        if let Some(function) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(function);
+        }
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        if by_name.len() >= NAMES {
+            return by_name.get(name).unwrap_or(&self.other).clone();
+        }
+        let new = || Arc::new(ClientFunction::new(name, &self.url, &self.recent, is_known));
+        Arc::clone(by_name.entry(name.into()).or_insert_with(new))
+    }
+
+    /// The statistics of each function, by name.
+    pub(crate) fn functions(&self) -> Vec<FunctionStats> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let mut named: Vec<_> = by_name.values().cloned().collect();
+        drop(by_name);
+        named.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut other = self.other.counters.read();
+        let mut functions = Vec::new();
+        for function in named {
+            let counted = function.counters.read();
+            match function.is_known.load(Ordering::Relaxed) {
+                true => functions.push(stats(function.name.to_string(), counted)),
+                false => other.merge(counted),
+            }
+        }
+        if other.begun > 0 {
+            functions.push(stats(OTHER.to_owned(), other));
+        }
+        functions
+    }
+
+    pub(crate) fn recent(&self) -> &RecentCallList {
+        &self.recent
+    }
+
+    /// A client has opened this many further connections.
+    pub(crate) fn add_opened(&self, opened: u64) {
+        self.opened.fetch_add(opened, Ordering::Relaxed);
+    }
+
+    /// How many connections were opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+fn empty_slots() -> Box<[OnceLock<Arc<ClientFunction>>]> {
+    (0..NUMBERED).map(|_| OnceLock::new()).collect()
+}
+
+fn stats(name: String, counted: CountedFunction) -> FunctionStats {
+    let in_flight = counted.begun.saturating_sub(counted.calls());
+    FunctionStats::new(name.into(), in_flight, counted)
+}
+
+impl ClientFunction {
+    fn new(name: &str, url: &str, recent: &Arc<RecentCallList>, is_known: bool) -> Self {
+        Self {
+            name: name.into(),
+            is_known: AtomicBool::new(is_known),
+            counters: FunctionCounters::default(),
+            url: url.into(),
+            recent: Arc::clone(recent),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &FunctionCounters {
+        &self.counters
+    }
+}
+
+/// The record of one call. Dropping it counts the call; without a result its caller has dropped it.
+#[derive(Debug)]
+pub(crate) struct ClientCallRecord {
+    function: Option<Arc<ClientFunction>>,
+    began: Instant,
+    ended: EndedCall,
+    pub(crate) trace: Option<TraceIds>,
+}
+
+impl ClientCallRecord {
+    /// A call of this function begins.
+    pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant) -> Self {
+        function.counters.begin();
+        let ended = EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() };
+        Self { function: Some(function), began: now, ended, trace: None }
+    }
+
+    /// The size of the request, in bytes.
+    pub(crate) fn sends(&mut self, bytes: usize) {
+        self.ended.request_bytes = bytes as u64;
+    }
+
+    /// What the call came to. A stream that answers it is counted until its end.
+    pub(crate) fn end(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
+        match result {
+            Ok(Returned::Stream(items)) => Ok(Returned::Stream(Items::new(ReceivedItems { items, record: self }))),
+            Ok(Returned::Value(value)) => {
+                if let ReturnedValue::Encoded(_, bytes) = &value {
+                    self.ended.response_bytes = bytes.len() as u64;
+                }
+                self.succeeded();
+                Ok(Returned::Value(value))
+            }
+            Err(failure) => {
+                self.failed(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.ended.code = None;
+        self.is_known();
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let (Failure::Rpc(error) | Failure::Method { error, .. }) = failure;
+        (self.ended.code, self.ended.is_shed) = (Some(error.code()), is_shed(error));
+        if error.executed() == Executed::Yes {
+            self.is_known();
+        }
+    }
+
+    fn is_known(&self) {
+        if let Some(function) = &self.function
+            && !function.is_known.load(Ordering::Relaxed)
+        {
+            function.is_known.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for ClientCallRecord {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(function) = self.function.take() else { return };
+        let now = Instant::now();
+        self.ended.took = now.saturating_duration_since(self.began);
+        function.counters.end(&self.ended);
+        let (ended, EndedCall { took, code, .. }) = (now.into_std().into(), self.ended);
+        if function.recent.wants(ended, took, code.is_some()) {
+            let (name, code) = (function.name.to_string().into(), code.map_or("ok", Code::as_str));
+            let side = CallSide::Client { url: function.url.to_string() };
+            function.recent.keep(RecentCall { name, code, took, ended, side, trace: self.trace });
+        }
+    }
+}
+
+fn is_shed(error: &Error) -> bool {
+    error.code() == Code::ResourceExhausted && error.executed() == Executed::No && error.retry_after().is_some()
+}
+
+/// The items of a stream on their way to the caller, counted.
+struct ReceivedItems {
+    items: Items,
+    record: ClientCallRecord,
+}
+
+impl ReceivedItems {
+    /// Counts the call.
+    fn over(&mut self) {
+        let function = self.record.function.take();
+        let ClientCallRecord { began, ended, trace, .. } = self.record;
+        drop(ClientCallRecord { function, began, ended, trace });
+    }
+}
+
+impl ItemSource for ReceivedItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        match &next {
+            NextItems::Batch(batch) => {
+                let (items, bytes) = match batch {
+                    ItemBatch::Encoded(batch) => batch.size(),
+                    ItemBatch::Local(_) => (1, 0),
+                };
+                self.record.ended.items_received += items as u64;
+                self.record.ended.response_bytes += bytes as u64;
+                self.record.is_known();
+            }
+            NextItems::End => {
+                self.record.succeeded();
+                self.over();
+            }
+            NextItems::Failed(failure) => {
+                self.record.failed(failure);
+                self.over();
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.record.failed(why);
+        self.items.give_up(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
+        let record = ClientCallRecord::begin(counters.function(name, None), Instant::now());
+        drop(record.end(result));
+    }
+
+    fn unknown() -> Result<Returned, Failure> {
+        Err(Error::refused(Code::Unimplemented, "no such function").into())
+    }
+
+    fn value() -> Result<Returned, Failure> {
+        Ok(Returned::Value(ReturnedValue::Encoded(Codec::Json, "12".into())))
+    }
+
+    fn shown(counters: &ClientCounters) -> Vec<(String, u64, u64)> {
+        counters.functions().iter().map(|stats| (stats.name.to_string(), stats.calls, stats.in_flight)).collect()
+    }
+
+    #[tokio::test]
+    async fn names_that_the_service_does_not_have_are_counted_together() {
+        let counters = ClientCounters::new("http://data:1/rpc".into());
+        for name in ["a", "b", "b"] {
+            call(&counters, name, unknown());
+        }
+        assert_eq!(shown(&counters), [("_OTHER".to_owned(), 3, 0)]);
+        call(&counters, "b", value());
+        assert_eq!(shown(&counters), [("b".to_owned(), 3, 0), ("_OTHER".to_owned(), 1, 0)]);
+        assert_eq!(counters.functions()[0].response_bytes, 2);
+        for at in 0..2 * NAMES {
+            call(&counters, &format!("f{at}"), value());
+        }
+        let all = shown(&counters);
+        assert_eq!((all.len(), all[NAMES - 1].clone()), (NAMES, ("_OTHER".to_owned(), NAMES as u64 + 3, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_is_cancelled() {
+        let counters = ClientCounters::new("http://data:1/rpc".into());
+        call(&counters, "f", value());
+        let record = ClientCallRecord::begin(counters.function("f", None), Instant::now());
+        assert_eq!(shown(&counters), [("f".to_owned(), 1, 1)]);
+        drop(record);
+        assert_eq!(shown(&counters), [("f".to_owned(), 2, 0)]);
+        assert_eq!(counters.functions()[0].errors, [(Code::Cancelled, 1)]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What was counted of calls, for programs and people: [`ServerStats`], [`ClientStats`].
+
+mod open_metrics;
+mod stats_json;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+pub(crate) use self::open_metrics::{CONTENT_TYPE, open_metrics};
+pub(crate) use self::stats_json::{ShownCalls, ShownClient, ShownReplica, stats_json};
+use crate::error::Code;
+use crate::function_counters::{CountedDurations, CountedFunction, bucket_end};
+
+/// What a server has counted since its start: [`ServerHandle::stats`](crate::ServerHandle::stats). `GET /rpc/!metrics` has the same for
+/// Prometheus, and `GET /rpc/!stats` as JSON.
+///
+/// The counters only grow. For a rate, subtract two of them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// The random number of the server. Another one has begun to count anew.
+    pub instance: String,
+    /// How long it has counted.
+    pub uptime: Duration,
+    /// Each function, in the order of registration.
+    pub functions: Vec<FunctionStats>,
+    /// The calls of names that no function has, under the name `_OTHER`, and those that were refused before their name was read.
+    pub other: FunctionStats,
+    /// Calls that are in flight now, as [`Limits::in_flight`](crate::Limits::in_flight) counts them.
+    pub in_flight: usize,
+    /// [`Limits::in_flight`](crate::Limits::in_flight), as it is now.
+    pub in_flight_limit: usize,
+    /// Connections that are open now. 0 for a server that is mounted in another.
+    pub connections: usize,
+    /// All connections that were accepted.
+    pub connections_accepted: u64,
+    /// Whether the server is stopping.
+    pub draining: bool,
+}
+
+/// What a client has counted since it was made: [`Client::stats`](crate::Client::stats). All handles of a client count together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// The URL of the service.
+    pub url: String,
+    /// Each function that was called, by name. A function that is called by a name the service does not know counts as `_OTHER`, and so
+    /// does each name beyond the first 1,000.
+    pub functions: Vec<FunctionStats>,
+    /// Connections that are open now.
+    pub connections: usize,
+    /// All connections that were opened.
+    pub connections_opened: u64,
+}
+
+/// What was counted of the calls of one function.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FunctionStats {
+    /// Its registered name.
+    pub name: Cow<'static, str>,
+    /// Calls that have ended, with success or not. A stream ends with its last item.
+    pub calls: u64,
+    /// Calls that have not ended. At a server: functions that run, also of callers that are gone.
+    pub in_flight: u64,
+    /// Calls that failed, by code. Only codes that occurred. `cancelled` also counts calls whose caller went away.
+    pub errors: Vec<(Code, u64)>,
+    /// Calls that were refused because there were too many. They are among the errors.
+    pub shed: u64,
+    /// The bytes of requests: what the access log has as `bytes_in`.
+    pub request_bytes: u64,
+    /// The bytes of replies, and of the items of streams.
+    pub response_bytes: u64,
+    /// The items of streams that callers sent.
+    pub items_received: u64,
+    /// The items of streams that were returned.
+    pub items_sent: u64,
+    /// Attempts after the first. At a client.
+    pub retries: u64,
+    /// Calls that were sent to a second replica beside the first. At a client.
+    pub hedges: u64,
+    /// How long the calls took together.
+    pub duration: Duration,
+    counted: CountedFunction,
+}
+
+/// A document about what was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CountedDocument {
+    /// As JSON.
+    Stats,
+    /// In the text format of OpenMetrics.
+    Metrics,
+}
+
+impl CountedDocument {
+    /// The one that a call of this name asks for.
+    pub(crate) fn called(name: &str) -> Option<Self> {
+        match name {
+            "!stats" => Some(Self::Stats),
+            "!metrics" => Some(Self::Metrics),
+            _ => None,
+        }
+    }
+}
+
+impl FunctionStats {
+    pub(crate) fn new(name: Cow<'static, str>, in_flight: u64, counted: CountedFunction) -> Self {
+        let errors = counted.durations.iter().filter_map(|(code, counted)| Some(((*code)?, counted.calls())));
+        Self {
+            name,
+            calls: counted.calls(),
+            in_flight,
+            errors: errors.collect(),
+            shed: counted.shed,
+            request_bytes: counted.request_bytes,
+            response_bytes: counted.response_bytes,
+            items_received: counted.items_received,
+            items_sent: counted.items_sent,
+            retries: counted.retries,
+            hedges: counted.hedges,
+            duration: Duration::from_nanos(counted.durations.iter().map(|(_, counted)| counted.nanos).sum()),
+            counted,
+        }
+    }
+
+    /// The time within which this share of all calls ended, from 0 to 1: `percentile(0.99)` is the p99. It is at most an eighth too
+    /// long. `None` if no call has ended, or if the time is more than 67 s.
+    ///
+    /// # Panics
+    ///
+    /// If `share` is not from 0 to 1.
+    pub fn percentile(&self, share: f64) -> Option<Duration> {
+        assert!((0.0..=1.0).contains(&share), "a share is from 0 to 1: {share}");
+        let CountedDurations { buckets, .. } = self.counted.all_durations();
+        let calls: u64 = buckets.iter().sum();
+        let (rank, mut seen) = ((calls as f64 * share).ceil().max(1.0) as u64, 0);
+        let at = buckets.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        bucket_end(at?).map(Duration::from_micros)
+    }
+
+    /// The calls by their code and time, for formats of metrics.
+    fn durations(&self) -> &[(Option<Code>, CountedDurations)] {
+        &self.counted.durations
+    }
+
+    /// The times of all calls.
+    fn all_durations(&self) -> CountedDurations {
+        self.counted.all_durations()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function_counters::{EndedCall, FunctionCounters};
+
+    #[test]
+    fn a_percentile_is_the_end_of_a_bucket() {
+        let counters = FunctionCounters::default();
+        let stats = || FunctionStats::new("f".into(), 0, counters.read());
+        assert_eq!((stats().percentile(0.5), stats().calls), (None, 0));
+        for micros in 1..=100 {
+            counters.end(&EndedCall { took: Duration::from_micros(micros * 100), ..EndedCall::default() });
+        }
+        let at = |share| stats().percentile(share).unwrap().as_micros();
+        assert_eq!(at(0.0), 104);
+        assert!((5_000..=5_600).contains(&at(0.5)) && (9_900..=11_000).contains(&at(0.99)), "{} {}", at(0.5), at(0.99));
+        assert_eq!(at(1.0), 10_000);
+        counters.end(&EndedCall { took: Duration::MAX, ..EndedCall::default() });
+        assert_eq!(stats().percentile(1.0), None);
+    }
+}

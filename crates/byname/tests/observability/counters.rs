@@ -1,0 +1,199 @@
+//! What a server and a client count: each call once, by every way, and the pages that show it.
+
+use std::time::Duration;
+
+use crate::harness::{Caller, Running, Tap, everything, get, post, post_with, raw, within};
+use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, rpc};
+use futures_util::{Stream, stream};
+use serde_json::Value;
+
+#[rpc]
+fn count(to: u32) -> impl Stream<Item = u32> {
+    stream::iter(0..to)
+}
+
+fn of<'s>(stats: &'s ServerStats, name: &str) -> &'s FunctionStats {
+    stats.functions.iter().find(|function| function.name == name).unwrap()
+}
+
+/// The calls of a function and its errors.
+fn counted(function: &FunctionStats) -> (u64, &[(Code, u64)]) {
+    (function.calls, &function.errors)
+}
+
+#[tokio::test]
+async fn a_call_is_counted_once_by_every_way() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let calls = [
+        post("/rpc/add", "[1, 2]"),
+        get("/rpc/add?a=1&b=2"),
+        post("/rpc", r#"{"fun": "add", "args": [1, 2]}"#),
+        post("/rpc", r#"{"jsonrpc": "2.0", "method": "add", "params": [1, 2], "id": 1}"#),
+        post(
+            "/rpc",
+            r#"[{"jsonrpc": "2.0", "method": "add", "params": [1, 2]}, {"jsonrpc": "2.0", "method": "add", "params": [1, 2], "id": 1}]"#,
+        ),
+        post("/rpc/add", "[1]"),
+        post("/rpc/add", "not JSON"),
+    ];
+    for call in calls {
+        caller.ask(call).await;
+    }
+    let stats = running.stats();
+    assert_eq!(counted(of(&stats, "add")), (8, &[(Code::InvalidArgument, 2)][..]), "{stats:?}");
+    assert_eq!((stats.other.calls, of(&stats, "add").in_flight), (0, 0));
+    assert!(of(&stats, "add").request_bytes > 100 && of(&stats, "add").response_bytes > 7);
+    let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    let before = of(&running.stats(), "add").calls;
+    // Often enough that the connection polls it inline.
+    for _ in 0..30 {
+        client.call::<i64>("add", (1, 2)).await.unwrap();
+        let _ = client.call::<Value>("withdraw", ("bob", 1)).await;
+    }
+    client.call::<Value>("same", (1,)).await.unwrap();
+    let stats = running.stats();
+    assert_eq!(of(&stats, "add").calls, before + 30);
+    assert_eq!(counted(of(&stats, "withdraw")), (30, &[(Code::NotFound, 30)][..]));
+    assert_eq!(of(&stats, "echo").calls, 1, "an alias counts for its function");
+    assert_eq!((stats.connections, stats.connections_accepted >= 2), (2, true), "{stats:?}");
+}
+
+#[tokio::test]
+async fn names_that_no_function_has_count_together() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for at in 0..50 {
+        caller.ask(post(&format!("/rpc/stray_{at}"), "[]")).await;
+        caller.ask(post("/rpc", &format!("{{\"fun\": \"stray_{at}\"}}"))).await;
+    }
+    caller.ask(post("/rpc", "not JSON")).await;
+    let stats = running.stats();
+    assert_eq!(counted(&stats.other), (101, &[(Code::InvalidArgument, 1), (Code::Unimplemented, 100)][..]));
+    assert!(stats.functions.iter().all(|function| function.calls == 0));
+    let page = caller.ask(get("/rpc/!metrics")).await.body;
+    assert!(page.contains(r#"rpc_method="_OTHER""#) && !page.contains("stray"), "{page}");
+}
+
+#[tokio::test]
+async fn a_stream_is_one_call_with_its_items() {
+    let running = Running::new(Server::new().method::<count>()).await;
+    let client = running.client();
+    let mut numbers = client.stream::<u32>("count", (10,));
+    let mut sum = 0;
+    while let Some(number) = numbers.next().await {
+        sum += number.unwrap();
+    }
+    assert_eq!(sum, 45);
+    let (server, client) = (running.stats(), client.stats().unwrap());
+    assert_eq!((of(&server, "count").calls, of(&server, "count").items_sent), (1, 10));
+    assert_eq!((client.functions[0].calls, client.functions[0].items_received), (1, 10));
+}
+
+#[tokio::test]
+async fn a_running_call_is_in_flight_and_a_caller_that_is_gone_is_cancelled() {
+    let server = Server::new().function("waits", || async {
+        Context::current().unwrap().cancellation().cancelled().await;
+    });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post_with("/rpc/waits", "byname-timeout-ms: 20\r\n", "")).await;
+    assert_eq!(answer.status, 504);
+    let stats = running.stats();
+    assert_eq!(counted(of(&stats, "waits")), (1, &[(Code::DeadlineExceeded, 1)][..]));
+    assert!(of(&stats, "waits").percentile(0.5) >= Some(Duration::from_millis(20)));
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_counts_what_its_callers_get() {
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    client.call::<i64>("add", (1, 2)).await.unwrap();
+    client.prefix("counter").call::<i64>("bump", ()).await.unwrap();
+    let _ = client.call::<Value>("withdraw", ("bob", 1)).await;
+    for name in ["stray", "nowhere"] {
+        let _ = client.call::<Value>(name, ()).await;
+    }
+    let stats = client.stats().unwrap();
+    let shown: Vec<_> = stats.functions.iter().map(|function| (&*function.name, function.calls)).collect();
+    assert_eq!(shown, [("add", 1), ("counter.bump", 1), ("withdraw", 1), ("_OTHER", 2)], "{stats:?}");
+    assert!(stats.connections >= 1 && stats.connections_opened >= 1, "{stats:?}");
+    assert!(stats.url.ends_with("/rpc"), "{stats:?}");
+    drop(client);
+    let again = running.client().stats().unwrap();
+    assert_eq!((again.functions[0].calls, again.connections), (1, 0), "the counters outlive a client");
+    assert!(Client::local(&everything()).unwrap().stats().is_none());
+}
+
+#[tokio::test]
+async fn the_pages_are_there_where_names_are_or_where_they_are_turned_on() {
+    let statuses = async |server: Server, header: &'static str| {
+        let running = Running::new(server).await;
+        let mut statuses = Vec::new();
+        for page in ["/rpc/!metrics", "/rpc/!stats"] {
+            let host = "data.example";
+            let request = format!("GET {page} HTTP/1.1\r\nhost: {host}\r\n{header}connection: close\r\n\r\n");
+            statuses.push(raw(running.address, request).await.status);
+        }
+        statuses
+    };
+    let forwarded = "x-forwarded-for: 192.0.2.1\r\n";
+    let named = || everything().hosts(["data.example"]);
+    assert_eq!(statuses(named(), "").await, [404, 404]);
+    assert_eq!(statuses(named().listing(true), "").await, [200, 200]);
+    assert_eq!(statuses(named().metrics(true), forwarded).await, [200, 200]);
+    assert_eq!(statuses(named().listing(true).metrics(false), "").await, [404, 404]);
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let page = caller.ask(get("/rpc/!metrics")).await;
+    assert_eq!(page.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(page.body.ends_with("# EOF\n"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn rules_and_interceptors_decide_about_the_pages() {
+    let open = |request: &byname::Request| request.metadata().get("x-open").is_some();
+    let server = everything().metrics(true).allow("add", open).allow("echo", |_: &byname::Request| true);
+    let running = Running::new(server).await;
+    let names = async |header: &str| {
+        let request = format!("GET /rpc/!stats HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
+        let page: Value = serde_json::from_str(&raw(running.address, request).await.body).unwrap();
+        page["functions"].as_array().unwrap().iter().map(|function| function["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("").await, ["echo"]);
+    assert_eq!(names("x-open: 1\r\n").await, ["add", "echo"]);
+    let refuses = |_: byname::Request, _: byname::Next| async {
+        byname::Reply::from(byname::Error::new(Code::PermissionDenied, "not for you"))
+    };
+    let running = Running::new(everything().metrics(true).intercept(refuses)).await;
+    let mut caller = Caller::to(running.address).await;
+    assert_eq!(caller.ask(get("/rpc/!metrics")).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_page_of_statistics_has_recent_calls_without_what_they_brought() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let traceparent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    caller.ask(post_with("/rpc/echo", traceparent, r#"["secret"]"#)).await;
+    caller.ask(post("/rpc/withdraw", r#"["bob", 1]"#)).await;
+    let page = caller.ask(get("/rpc/!stats")).await.body;
+    assert!(!page.contains("secret"), "{page}");
+    let page: Value = serde_json::from_str(&page).unwrap();
+    // Other tests of this process have clients.
+    let of_server = |call: &&Value| call["kind"] == "server";
+    let recent: Vec<_> = page["recent"].as_array().unwrap().iter().filter(of_server).collect();
+    let shown: Vec<_> = recent.iter().map(|call| (call["name"].as_str(), call["code"].as_str())).collect();
+    assert_eq!(shown, [(Some("withdraw"), Some("not_found")), (Some("echo"), Some("ok"))], "the newest is first");
+    assert_eq!(recent[1]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(recent[1]["parent_id"], "b7ad6b7169203331");
+    assert_eq!((&recent[1]["kind"], &recent[1]["way"]), (&"server".into(), &"path".into()));
+    let slowest = page["slowest"].as_array().unwrap();
+    assert!(slowest.is_sorted_by_key(|call| std::cmp::Reverse(call["duration_us"].as_u64())), "{slowest:?}");
+    assert!(slowest.len() >= 2, "{slowest:?}");
+    let echo = page["functions"].as_array().unwrap().iter().find(|function| function["name"] == "echo").unwrap();
+    let latency = echo["latency"].as_array().unwrap();
+    assert_eq!((latency.len(), &latency[0][1]), (1, &1.into()), "{echo}");
+    assert!(page["limits"].as_array().unwrap().iter().any(|limit| limit["name"] == "Limits::in_flight"));
+    assert_eq!(page["server"]["in_flight_limit"], 10_000);
+}
