@@ -42,6 +42,22 @@ export function fill(element: Element, ...children: Child[]): void {
   add(element, children);
 }
 
+/** Makes one tree like another, and keeps what is the same: focus, selection, places of scrolling. Listeners stay those of the first. */
+export function morph(old: Element, next: Element): void {
+  for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of [...next.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const [before, after] = [[...old.childNodes], [...next.childNodes]];
+  after.forEach((child, at) => {
+    const same = before[at];
+    if (same === undefined) old.append(child);
+    else if (same instanceof Element && child instanceof Element && same.tagName === child.tagName) morph(same, child);
+    else if (same instanceof Text && child instanceof Text) {
+      if (same.data !== child.data) same.data = child.data;
+    } else same.replaceWith(child);
+  });
+  for (const child of before.slice(after.length)) child.remove();
+}
+
 let ids = 0;
 export function newId(): string {
   ids += 1;

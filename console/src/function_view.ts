@@ -488,7 +488,7 @@ export class FunctionView {
     if (called.takes) rows.push(row(`${called.takes.name} (each item)`, called.takes.type, called.takes.schema));
     rows.push(row(called.streams ? "returns (each item)" : "returns", called.returns, called.returnsSchema));
     if (called.error !== undefined) rows.push(row("its own error", "", called.error));
-    return h("details", { class: "card fold" }, h("summary", {}, h("h2", {}, "Types")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "types" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "name"), h("th", { scope: "col" }, "type"), h("th", { scope: "col" }, "schema"))), h("tbody", {}, rows))));
+    return h("details", { class: "card fold" }, h("summary", {}, h("h2", {}, "Types")), h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "types" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "name"), h("th", { scope: "col" }, "type"), h("th", { scope: "col" }, "schema"))), h("tbody", {}, rows))));
   }
 
   private historyCard(): HTMLElement {

@@ -125,7 +125,9 @@ export class Live {
     this.samples.push(sample);
     if (this.samples.length > KEPT + WINDOW) this.samples.shift();
     for (const entry of [...sample.slowest, ...sample.recent]) {
-      this.calls.set(keyOf(entry), entry);
+      // The times of a call are told by their ages, so a second time would move it a little.
+      const key = keyOf(entry);
+      if (!this.calls.has(key)) this.calls.set(key, entry);
     }
     for (const key of this.calls.keys()) {
       if (this.calls.size <= MOST_CALLS) break;
@@ -181,10 +183,10 @@ export function beganMs(entry: CallEntry): number {
 }
 
 function keyOf(entry: CallEntry): string {
-  return [entry.kind, entry.name, entry.traceId, entry.spanId, entry.endedMs, entry.durationUs].join(" ");
+  return [entry.kind, entry.name, entry.traceId, entry.spanId, entry.parentId, entry.durationUs].join(" ");
 }
 
-/** The bucket with that part of the counts, and the place in it. A bucket begins an eighth below its end, or at the one before. */
+/** The bucket with that part of the counts, and the place in it. There are eight buckets from a power of two to the next. */
 export function percentile(buckets: [number, number][], part: number): number | undefined {
   const all = buckets.reduce((sum, [, count]) => sum + count, 0);
   if (all === 0) return undefined;
@@ -193,7 +195,7 @@ export function percentile(buckets: [number, number][], part: number): number | 
   for (const [upper, count] of buckets) {
     if (rest <= count) {
       if (!Number.isFinite(upper)) return before;
-      const lower = Math.max(before, upper - Math.max(1, upper / 8));
+      const lower = Math.max(before, upper - Math.max(1, 2 ** Math.floor(Math.log2(Math.max(1, upper - 1))) / 8));
       return lower + (upper - lower) * (rest / count);
     }
     rest -= count;
@@ -221,16 +223,16 @@ function readFunction(value: Json): FunctionStats {
   };
 }
 
-function readCall(value: Json): CallEntry {
+function readCall(value: Json, now: number): CallEntry {
   const word = (name: string) => text(member(value, name));
   return {
     kind: word("kind") === "client" ? "client" : "server",
     name: word("name") ?? "",
     code: word("code") ?? "",
-    endedMs: figure(member(value, "ended_unix_ms")),
+    endedMs: member(value, "ended_ms_ago") === undefined ? figure(member(value, "ended_unix_ms")) : now - figure(member(value, "ended_ms_ago")),
     durationUs: figure(member(value, "duration_us")),
     way: word("way") ?? "",
-    server: word("server"),
+    server: word("server") ?? word("url"),
     attempts: figure(member(value, "attempts")),
     traceId: word("trace_id"),
     spanId: word("span_id"),
@@ -248,6 +250,7 @@ export function readSample(value: Json): Sample {
     }
   }
   const functions = list(member(value, "functions")).map(readFunction);
+  const now = Date.now();
   return {
     at: performance.now(),
     instance: text(member(value, "instance")) ?? "",
@@ -255,8 +258,8 @@ export function readSample(value: Json): Sample {
     functions: new Map(functions.map((one) => [one.name, one])),
     server,
     limits: list(member(value, "limits")).map((limit): [string, string] => [text(member(limit, "name")) ?? "", text(member(limit, "value")) ?? ""]),
-    recent: list(member(value, "recent")).map(readCall),
-    slowest: list(member(value, "slowest")).map(readCall),
+    recent: list(member(value, "recent")).map((call) => readCall(call, now)),
+    slowest: list(member(value, "slowest")).map((call) => readCall(call, now)),
     clients: list(member(value, "clients")).map((client): ClientStats => ({
       url: text(member(client, "url")) ?? "",
       functions: list(member(client, "functions")).map(readFunction),

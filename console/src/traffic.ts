@@ -1,7 +1,7 @@
 // What the whole service does: figures, functions, calls, traces, clients, limits.
 
 import { ChartCard, spark } from "./charts.ts";
-import { documentation, fill, h, visible } from "./dom.ts";
+import { documentation, fill, h, morph, visible } from "./dom.ts";
 import { type CallEntry, type Live, type Sample, beganMs, count, duration, rate, uptime } from "./live.ts";
 import type { FunctionInfo, Service } from "./service.ts";
 
@@ -9,7 +9,7 @@ type Column = [label: string, isNumber: boolean];
 
 function table(label: string, columns: Column[], rows: HTMLElement[], nothing: string): HTMLElement {
   if (rows.length === 0) return h("p", { class: "quiet" }, nothing);
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, h("table", {},
+  return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, h("table", {},
     h("thead", {}, h("tr", {}, columns.map(([name, isNumber]) => h("th", { scope: "col", class: isNumber ? "number" : "" }, name)))), h("tbody", {}, rows)));
 }
 
@@ -17,37 +17,28 @@ function cell(...children: (Node | string)[]): HTMLElement {
   return h("td", { class: "number" }, ...children);
 }
 
-/** A part of a page that is drawn anew with each sample, unless the user is in it. */
+/** A part of a page that changes with each sample. Rows that move stand still while the user points at them. */
 class Section {
   readonly element: HTMLElement;
   private readonly place = h("div", {});
-  constructor(title: string, private readonly draw: () => HTMLElement | null, id?: string) {
-    this.element = h("section", { class: "card", "aria-label": title, id }, h("div", { class: "card-head" }, h("h2", {}, title)), this.place);
+  private readonly paused = h("span", { class: "quiet small", hidden: true }, "stands still while you are in it");
+
+  constructor(
+    title: string,
+    private readonly draw: () => HTMLElement | null,
+    private readonly isMoving = false,
+  ) {
+    this.element = h("div", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, title), this.paused), this.place);
     this.show();
   }
 
   show(): void {
-    const focused = document.activeElement;
-    if (focused && this.place.contains(focused)) {
-      const key = focused.getAttribute("href") ?? focused.getAttribute("aria-label");
-      const scrolled = this.place.querySelector(".scroll")?.scrollLeft ?? 0;
-      this.fill();
-      const again = [...this.place.querySelectorAll<HTMLElement>("a, [tabindex]")].find((one) => (one.getAttribute("href") ?? one.getAttribute("aria-label")) === key);
-      again?.focus({ preventScroll: true });
-      const scroll = this.place.querySelector(".scroll");
-      if (scroll) scroll.scrollLeft = scrolled;
-      return;
-    }
-    const scrolled = this.place.querySelector(".scroll")?.scrollLeft ?? 0;
-    this.fill();
-    const scroll = this.place.querySelector(".scroll");
-    if (scroll) scroll.scrollLeft = scrolled;
-  }
-
-  private fill(): void {
+    const isInUse = this.isMoving && this.place.matches(":hover, :focus-within");
+    this.paused.hidden = !isInUse;
+    if (isInUse && this.place.childElementCount > 0) return;
     const drawn = this.draw();
     this.element.hidden = drawn === null;
-    fill(this.place, drawn);
+    morph(this.place, h("div", {}, drawn));
   }
 }
 
@@ -74,7 +65,7 @@ export class OverviewView extends LiveView {
     super(live);
     this.sections = [
       new Section("Functions", () => this.functions()),
-      new Section("Recent calls", () => callTable(live, live.latest?.recent.slice(0, 12), "no call has ended yet")),
+      new Section("Recent calls", () => callTable(live, live.latest?.recent.slice(0, 12), "no call has ended yet"), true),
     ];
     fill(this.element, h("h1", { tabindex: -1 }, "Overview"), this.facts, this.strip, this.sections.map((section) => section.element));
     this.update();
@@ -115,7 +106,7 @@ export class OverviewView extends LiveView {
       ] : [];
       return h("tr", {}, h("th", { scope: "row" }, h("div", {}, info ? h("a", { href: `#/f/${encodeURIComponent(name)}` }, visible(name)) : visible(name)), doc ? h("div", { class: "quiet small row-doc" }, documentation(doc).textContent) : null), figures);
     });
-    const columns: Column[] = sample ? [["function", false], ["", false], ["calls/s", true], ["errors/s", true], ["p50", true], ["p99", true], ["in flight", true], ["calls", true]] : [["function", false]];
+    const columns: Column[] = sample ? [["function", false], ["course", false], ["calls/s", true], ["errors/s", true], ["p50", true], ["p99", true], ["in flight", true], ["calls", true]] : [["function", false]];
     return table("functions", columns, rows, "the server shows you no function");
   }
 }
@@ -145,8 +136,8 @@ export class CallsView extends LiveView {
   constructor(live: Live) {
     super(live);
     this.sections = [
-      new Section("Slowest calls", () => callTable(live, live.latest?.slowest, "no call has ended yet")),
-      new Section("Recent calls", () => callTable(live, live.latest?.recent, "no call has ended yet")),
+      new Section("Slowest calls", () => callTable(live, live.latest?.slowest, "no call has ended yet"), true),
+      new Section("Recent calls", () => callTable(live, live.latest?.recent, "no call has ended yet"), true),
     ];
     fill(this.element, h("h1", { tabindex: -1 }, "Calls"), h("p", { class: "quiet" }, "Names, times, codes and traces. The server keeps no arguments and no results."), missing(live), this.sections.map((section) => section.element));
   }
@@ -254,7 +245,7 @@ export class ServerView extends LiveView {
         const now = this.live.rates(undefined, undefined, (sample) => sample.clients.filter((other) => other.url === client.url).flatMap((other) => other.functions.filter((other) => other.name === one.name)));
         return h("tr", {}, h("th", { scope: "row" }, visible(one.name)), cell(rate(now.callsPerSecond)), cell(duration(now.p50)), cell(duration(now.p99)), cell(count(one.calls)), cell(count(one.errors)), cell(count(one.retries)));
       });
-      const replicas = client.replicas.map((replica) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, visible(replica.address))), h("td", {}, h("span", { class: `status ${replica.state === "in use" ? "good" : "bad"}` }, visible(replica.state))), cell(String(replica.inFlight)), cell(duration(replica.latencyUs))));
+      const replicas = client.replicas.map((replica) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, visible(replica.address))), h("td", {}, h("span", { class: `status ${["in use", "gets calls"].includes(replica.state) ? "good" : "warn"}` }, visible(replica.state))), cell(String(replica.inFlight)), cell(duration(replica.latencyUs))));
       return h("div", { class: "client" }, h("h3", {}, h("code", {}, visible(client.url))), h("p", { class: "quiet" }, `${client.connections} connections, ${client.opened} opened since the start`),
         table(`functions of ${visible(client.url)}`, [["function", false], ["calls/s", true], ["p50", true], ["p99", true], ["calls", true], ["errors", true], ["retries", true]], rows, "It has made no call."),
         client.replicas.length > 0 ? table(`replicas of ${visible(client.url)}`, [["replica", false], ["state", false], ["in flight", true], ["latency", true]], replicas, "") : null);

@@ -267,7 +267,7 @@ async fn sum(#[rpc(default = 1)] factor: i64, mut numbers: Streaming<i64>) -> Re
 
 /// Gives back each item when it comes.
 #[rpc(name = "streams.echo")]
-fn echo(items: Streaming<Value>) -> impl Stream<Item = Result<Value, Error>> {
+fn echo(items: Streaming<Box<RawValue>>) -> impl Stream<Item = Result<Box<RawValue>, Error>> {
     items
 }
 
