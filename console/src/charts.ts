@@ -22,17 +22,19 @@ export class ChartCard {
     this.element = h("div", { class: "chart-card" }, h("div", { class: "chart-head" }, h("span", { class: "chart-title" }, title), this.second), this.figure, this.plot);
   }
 
-  show(figure: string, second: string, series: Series[], scale: (value: number) => string): void {
+  show(figure: string, second: string, series: Series[]): void {
     this.figure.textContent = figure;
     this.second.textContent = second;
-    fill(this.plot, chart(series, `${this.title}: ${figure}${second ? `, ${second}` : ""}`, scale));
+    fill(this.plot, chart(series, `${this.title}: ${figure}${second ? `, ${second}` : ""}`));
   }
 }
 
-export function chart(series: Series[], label: string, scale?: (value: number) => string): SVGElement {
+export function chart(series: Series[], label: string): SVGElement {
   const all = series.flatMap((one) => one.values).filter((value): value is number => value !== undefined);
   const top = Math.max(...all, 0) || 1;
-  const x = (at: number, count: number) => WIDTH - ((count - 1 - at) * WIDTH) / (KEPT - 1);
+  // A page that has just been opened shows its first seconds large.
+  const seconds = Math.min(KEPT, Math.max(30, ...series.map((one) => one.values.length)));
+  const x = (at: number, count: number) => WIDTH - ((count - 1 - at) * WIDTH) / (seconds - 1);
   const y = (value: number) => HEIGHT - 3 - (value / top) * (HEIGHT - 8);
   const lines = series.flatMap(({ values, tone }) => {
     const runs: string[] = [];
@@ -59,9 +61,8 @@ export function chart(series: Series[], label: string, scale?: (value: number) =
       runs.length > 0 ? svg("path", { class: `line ${tone}`, d: runs.join(""), "vector-effect": "non-scaling-stroke" }) : null,
     ];
   });
-  const top_label = scale && all.length > 0 ? svg("text", { x: 2, y: 10, class: "scale" }, scale(top)) : null;
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" },
-    svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5, class: "axis" }), lines, top_label && null);
+    svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5, class: "axis" }), lines);
 }
 
 /** A line without figures, for a row of a table. */

@@ -90,7 +90,8 @@ function member(place: Place, property: Property, otherwise: Json | undefined, t
   const id = newId();
   const shown = visible(property.name);
   const label = h("span", { class: "field-name", id }, shown);
-  const notation = h("span", { class: "field-type" }, visible(type ?? place.schemas.notation(property.schema)));
+  const told = resolved.shape.kind === "optional" && !property.required ? resolved.shape.inner : property.schema;
+  const notation = h("span", { class: "field-type" }, visible(type ?? place.schemas.notation(told)));
   const docs = resolved.doc ? documentation(resolved.doc) : null;
   const inner = { ...place, label: property.name };
   if (property.required) {
@@ -506,7 +507,7 @@ function array(place: Place, shape: Shape & { kind: "array" }): Field {
     changed();
     return field;
   };
-  const add = button("＋ item", () => {
+  const add = button("+ item", () => {
     insert().element.querySelector<HTMLElement>("input, select, textarea, button")?.focus();
   }, { class: "button small", "aria-label": `add an item to ${visible(place.label)}` });
   for (let at = 0; at < Math.min(shape.least, 8); at++) insert();
@@ -560,7 +561,7 @@ function map(place: Place, values: Json): Field {
     changed();
     return row;
   };
-  const add = button("＋ entry", () => insert().key.focus(), { class: "button small", "aria-label": `add an entry to ${visible(place.label)}` });
+  const add = button("+ entry", () => insert().key.focus(), { class: "button small", "aria-label": `add an entry to ${visible(place.label)}` });
   return {
     element: h("div", { class: "array" }, holder, h("div", { class: "row" }, add)),
     isLine: false,

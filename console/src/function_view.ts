@@ -105,7 +105,7 @@ export class FunctionView {
   }
 
   private figures(): HTMLElement {
-    const cards = { calls: new ChartCard("calls/s"), errors: new ChartCard("errors/s"), latency: new ChartCard("p50 and p99"), flight: new ChartCard("in flight") };
+    const cards = { calls: new ChartCard("calls/s"), errors: new ChartCard("errors/s"), latency: new ChartCard("p50"), flight: new ChartCard("in flight") };
     const strip = h("section", { class: "charts", "aria-label": "live figures" }, Object.values(cards).map((card) => card.element));
     const totals = h("p", { class: "quiet small totals" });
     const show = (): void => {
@@ -116,10 +116,10 @@ export class FunctionView {
       totals.hidden = own === undefined;
       if (!own) return;
       const [now, course] = [live.rates(called.name), live.course(called.name)];
-      cards.calls.show(rate(now.callsPerSecond), `${count(own.calls)} in all`, [{ values: course.map((one) => one.callsPerSecond), tone: "main" }], rate);
-      cards.errors.show(rate(now.errorsPerSecond), `${count(own.errors)} in all`, [{ values: course.map((one) => one.errorsPerSecond), tone: "error" }], rate);
-      cards.latency.show(`${duration(now.p50)} · ${duration(now.p99)}`, "", [{ values: course.map((one) => one.p99), tone: "slow" }, { values: course.map((one) => one.p50), tone: "main" }], duration);
-      cards.flight.show(String(own.inFlight), own.shed > 0 ? `${count(own.shed)} shed` : "", [{ values: course.map((one) => one.inFlight), tone: "main" }], String);
+      cards.calls.show(rate(now.callsPerSecond), `${count(own.calls)} in all`, [{ values: course.map((one) => one.callsPerSecond), tone: "main" }]);
+      cards.errors.show(rate(now.errorsPerSecond), `${count(own.errors)} in all`, [{ values: course.map((one) => one.errorsPerSecond), tone: "error" }]);
+      cards.latency.show(duration(now.p50), `p99 ${duration(now.p99)}`, [{ values: course.map((one) => one.p99), tone: "slow" }, { values: course.map((one) => one.p50), tone: "main" }]);
+      cards.flight.show(String(own.inFlight), own.shed > 0 ? `${count(own.shed)} shed` : "", [{ values: course.map((one) => one.inFlight), tone: "main" }]);
       totals.textContent = own.byCode.length > 0 ? `Errors since the start: ${own.byCode.map(([code, many]) => `${code} ${many}`).join(", ")}` : "";
     };
     this.leave.push(this.parts.live.listen(show));
@@ -184,7 +184,7 @@ export class FunctionView {
     this.timeout.id = ids[0] ?? "";
     const keyed = this.called.keyed;
     if (!keyed) this.key.id = ids[1] ?? "";
-    const add = button("＋ header", () => {
+    const add = button("+ header", () => {
       const row = { name: h("input", { type: "text", placeholder: "authorization", autocomplete: "off", spellcheck: "false", "aria-label": "name of a header" }), value: h("input", { type: "text", placeholder: "Bearer …", autocomplete: "off", spellcheck: "false", "aria-label": "value of a header" }) };
       const element = h("div", { class: "item entry" }, row.name, row.value, button("✕", () => {
         this.headerRows.splice(this.headerRows.indexOf(row), 1);
@@ -220,7 +220,7 @@ export class FunctionView {
   }
 
   private showItems(): void {
-    fill(this.itemsPlace, this.items.map((item, at) => h("li", {}, jsonView(item), button("✕", () => {
+    fill(this.itemsPlace, this.items.map((item, at) => h("li", {}, jsonView(item, true), button("✕", () => {
       this.items.splice(at, 1);
       this.showItems();
     }, { class: "button icon", "aria-label": `remove item ${at}` }))));
@@ -398,7 +398,7 @@ export class FunctionView {
       if (item === undefined) return;
       sent.push(item);
       connection.send(write(item));
-      sentPlace.append(h("li", {}, jsonView(item)));
+      sentPlace.append(h("li", {}, jsonView(item, true)));
       sentPlace.scrollTop = sentPlace.scrollHeight;
       const input = field.element.querySelector<HTMLInputElement>("input, textarea");
       input?.focus();
@@ -601,7 +601,7 @@ class ReplyView {
     this.items.push(value);
     this.bytes += this.called.takes ? 0 : 1;
     const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
-    this.list.append(h("li", { value: this.items.length - 1 }, jsonView(value), h("span", { class: "item-time quiet" }, `+${Math.round(performance.now() - this.began)} ms`)));
+    this.list.append(h("li", { value: this.items.length - 1 }, jsonView(value, true), h("span", { class: "item-time quiet" }, `+${Math.round(performance.now() - this.began)} ms`)));
     if (this.list.childElementCount > MOST_ITEMS) this.list.firstElementChild?.remove();
     if (this.items.length > MOST_ITEMS * 10) this.items.shift();
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;

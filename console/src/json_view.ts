@@ -7,11 +7,12 @@ import { type Json, JsonNumber, quote, write } from "./json.ts";
 const PAGE = 100;
 const LONGEST_TEXT = 4000;
 
-export function jsonView(value: Json): HTMLElement {
-  return h("div", { class: "json" }, node(value, undefined, true, 0, ""));
+/** A compact one has what is short in one line. */
+export function jsonView(value: Json, isCompact = false): HTMLElement {
+  return h("div", { class: "json" }, node(value, undefined, true, isCompact ? 1 : 0));
 }
 
-function node(value: Json, name: string | undefined, isLast: boolean, depth: number, path: string): HTMLElement {
+function node(value: Json, name: string | undefined, isLast: boolean, depth: number): HTMLElement {
   const key = name === undefined ? null : [h("span", { class: "json-key" }, quote(name)), ": "];
   const comma = isLast ? "" : ",";
   const isArray = Array.isArray(value);
@@ -30,7 +31,7 @@ function node(value: Json, name: string | undefined, isLast: boolean, depth: num
     const until = Math.min(entries.length, first + PAGE);
     for (let at = first; at < until; at++) {
       const [inner, item] = entries[at] ?? [undefined, null];
-      body.append(node(item, inner, at === entries.length - 1, depth + 1, `${path}/${inner ?? at}`));
+      body.append(node(item, inner, at === entries.length - 1, depth + 1));
     }
     if (until < entries.length) {
       const more = button(`${entries.length - until} more`, () => {

@@ -106,7 +106,7 @@ function showState(): void {
   const isWell = live.unavailable === undefined && sample?.server["draining"] !== true;
   state.className = `state ${isWell ? "good" : "bad"}`;
   const now = live.rates(undefined);
-  state.textContent = live.unavailable !== undefined ? (sample ? "no answer" : "no figures") : `${rate(now.callsPerSecond)} calls/s · up ${uptime(sample?.uptimeMs ?? 0)}`;
+  fill(state, live.unavailable !== undefined ? (sample ? "no answer" : "no figures") : [`${rate(now.callsPerSecond)} calls/s`, h("span", { class: "wide" }, ` · up ${uptime(sample?.uptimeMs ?? 0)}`)]);
   state.title = live.unavailable ?? endpoint;
 }
 

@@ -14,7 +14,8 @@ function table(label: string, columns: Column[], rows: HTMLElement[], nothing: s
 }
 
 function cell(...children: (Node | string)[]): HTMLElement {
-  return h("td", { class: "number" }, ...children);
+  const isNothing = children.length === 1 && ["0", "–"].includes(String(children[0]));
+  return h("td", { class: isNothing ? "number nothing" : "number" }, ...children);
 }
 
 /** A part of a page that changes with each sample. Rows that move stand still while the user points at them. */
@@ -56,7 +57,7 @@ abstract class LiveView {
 
 /** The first page. */
 export class OverviewView extends LiveView {
-  private readonly cards = { calls: new ChartCard("calls/s"), errors: new ChartCard("errors/s"), latency: new ChartCard("p50 and p99"), flight: new ChartCard("in flight") };
+  private readonly cards = { calls: new ChartCard("calls/s"), errors: new ChartCard("errors/s"), latency: new ChartCard("p50"), flight: new ChartCard("in flight") };
   private readonly strip = h("section", { class: "charts", "aria-label": "live figures of the service" }, Object.values(this.cards).map((card) => card.element));
   private readonly facts = h("p", { class: "quiet" });
   private readonly sections: Section[];
@@ -79,10 +80,10 @@ export class OverviewView extends LiveView {
       const [now, course] = [live.rates(undefined), live.course(undefined)];
       const all = [...sample.functions.values()];
       const sum = (of: "calls" | "errors" | "shed") => count(all.reduce((sum, one) => sum + one[of], 0));
-      this.cards.calls.show(rate(now.callsPerSecond), `${sum("calls")} in all`, [{ values: course.map((one) => one.callsPerSecond), tone: "main" }], rate);
-      this.cards.errors.show(rate(now.errorsPerSecond), `${sum("errors")} in all`, [{ values: course.map((one) => one.errorsPerSecond), tone: "error" }], rate);
-      this.cards.latency.show(`${duration(now.p50)} · ${duration(now.p99)}`, "", [{ values: course.map((one) => one.p99), tone: "slow" }, { values: course.map((one) => one.p50), tone: "main" }], duration);
-      this.cards.flight.show(String(sample.server["in_flight"] ?? now.inFlight), `at most ${sample.server["in_flight_limit"] ?? "?"}`, [{ values: course.map((one) => one.inFlight), tone: "main" }], String);
+      this.cards.calls.show(rate(now.callsPerSecond), `${sum("calls")} in all`, [{ values: course.map((one) => one.callsPerSecond), tone: "main" }]);
+      this.cards.errors.show(rate(now.errorsPerSecond), `${sum("errors")} in all`, [{ values: course.map((one) => one.errorsPerSecond), tone: "error" }]);
+      this.cards.latency.show(duration(now.p50), `p99 ${duration(now.p99)}`, [{ values: course.map((one) => one.p99), tone: "slow" }, { values: course.map((one) => one.p50), tone: "main" }]);
+      this.cards.flight.show(String(sample.server["in_flight"] ?? now.inFlight), `at most ${sample.server["in_flight_limit"] ?? "?"}`, [{ values: course.map((one) => one.inFlight), tone: "main" }]);
       this.facts.textContent = facts(sample);
     } else {
       this.facts.textContent = live.unavailable ?? "";
@@ -101,7 +102,7 @@ export class OverviewView extends LiveView {
       const doc = (info?.doc ?? (name === "_OTHER" ? "Calls of names that no function has." : "")).split("\n\n")[0] ?? "";
       const figures = sample ? [
         h("td", { class: "spark" }, spark(live.course(name).map((one) => one.callsPerSecond), `calls per second of ${visible(name)}`)),
-        cell(rate(now.callsPerSecond)), h("td", { class: `number ${now.errorsPerSecond > 0 ? "bad-text" : ""}` }, rate(now.errorsPerSecond)),
+        cell(rate(now.callsPerSecond)), h("td", { class: `number ${now.errorsPerSecond > 0 ? "bad-text" : "nothing"}` }, rate(now.errorsPerSecond)),
         cell(duration(now.p50)), cell(duration(now.p99)), cell(String(own?.inFlight ?? 0)), cell(count(own?.calls ?? 0)),
       ] : [];
       return h("tr", {}, h("th", { scope: "row" }, h("div", {}, info ? h("a", { href: `#/f/${encodeURIComponent(name)}` }, visible(name)) : visible(name)), doc ? h("div", { class: "quiet small row-doc" }, documentation(doc).textContent) : null), figures);

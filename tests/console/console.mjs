@@ -217,7 +217,7 @@ const tests = {
     });
     await open(page, "add", { a: 1 });
     await page.getByText("Headers, time-out").click();
-    await page.getByRole("button", { name: "＋ header" }).click();
+    await page.getByRole("button", { name: "+ header" }).click();
     await page.getByLabel("name of a header").fill("authorization");
     await page.getByLabel("value of a header").fill("Bearer s3cret");
     await callNow(page);
@@ -439,32 +439,31 @@ async function main() {
 /** The pictures of the guide. */
 async function draw(browser) {
   const address = await start(["--traffic"]);
-  const picture = async (name, { scheme = "light", width = 1280, height = 860, hash = "", ready, act, wait = 0 }) => {
+  const picture = async (name, { scheme = "light", width = 1280, height = 860, hash = "", act, wait = 0 }) => {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, deviceScaleFactor: width < 600 ? 2 : 1 });
     const page = await context.newPage();
-    page.setDefaultTimeout(60_000);
+    page.setDefaultTimeout(120_000);
     await page.goto(`http://${address}/rpc${hash}`);
     await page.locator("main h1").waitFor();
     await act?.(page);
-    if (ready) await page.locator(ready).first().waitFor({ state: "attached" });
     if (wait > 0) await page.waitForFunction((count) => (document.querySelector(".chart-card .line.main")?.getAttribute("d")?.split("L").length ?? 0) >= count, wait);
+    await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: here(`../../docs/pictures/${name}.png`) });
     await context.close();
   };
   await picture("console-light", { wait: 40 });
-  await picture("console-dark", { scheme: "dark", hash: '#/f/orders.find?args={"key":7,"limit":3}', wait: 40, act: (page) => callNow(page).then(() => page.locator(".reply .status.good").waitFor()) });
+  await picture("console-dark", { scheme: "dark", hash: '#/f/orders.find?args={"key":7,"limit":2}', height: 1220, wait: 40, act: (page) => callNow(page).then(() => page.locator(".reply .status.good").waitFor()) });
   await picture("console-phone", { width: 390, height: 844, hash: "#/f/add", act: async (page) => { await page.getByLabel("a", { exact: true }).fill("9007199254740993"); await callNow(page); await reply(page, "9007199254740995"); await page.evaluate(() => scrollTo(0, 0)); }, wait: 20 });
   await picture("console-form", { hash: "#/f/orders.place", height: 1180, act: fillOrder });
-  await picture("console-stream", { scheme: "dark", hash: "#/f/streams.echo", height: 980, act: async (page) => {
+  await picture("console-stream", { scheme: "dark", hash: "#/f/streams.echo", height: 1240, act: async (page) => {
     await page.getByRole("button", { name: "Open stream" }).click();
     for (const item of ['{"sensor": 7, "value": 21.50}', '"a text"', "9007199254740993"]) {
       await page.locator(".sending textarea").fill(item);
       await page.getByRole("button", { name: "Send item" }).click();
     }
     await page.locator(".came li").nth(2).waitFor();
-    await page.locator(".reply").scrollIntoViewIfNeeded();
   } });
-  await picture("console-charts", { hash: "#/f/orders.checkout", height: 620, wait: 60 });
+  await picture("console-charts", { hash: "#/f/orders.checkout", height: 560, wait: 60 });
   await picture("console-trace", { height: 480, act: traceOfCheckout });
 }
 
