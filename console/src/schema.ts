@@ -77,6 +77,9 @@ export class Schemas {
       return { kind: "optional", inner: rest };
     }
     if (types.length !== 1) return { kind: "open" };
+    // What the type declares, and what it does not check.
+    const hints = schema.get("x-declared");
+    const declared = isObject(hints) ? hints : undefined;
     switch (types[0]) {
       case "null":
         return { kind: "const", value: null };
@@ -93,9 +96,9 @@ export class Schemas {
         };
       }
       case "string": {
-        const encoding = text(schema.get("contentEncoding"));
+        const encoding = text(schema.get("contentEncoding")) ?? text(declared?.get("contentEncoding"));
         if (encoding === "base64") return { kind: "bytes", asText: true };
-        return { kind: "string", format: text(schema.get("format")) };
+        return { kind: "string", format: text(schema.get("format")) ?? text(declared?.get("format")) };
       }
       case "array": {
         const tuple = list(schema.get("prefixItems"));
