@@ -12,6 +12,8 @@ export interface CallRequest {
   key: string | undefined;
   timeoutMs: string | undefined;
   traceId: string;
+  /** The page's own part of the trace. */
+  spanId: string;
 }
 
 /** What came of a call. */
@@ -32,8 +34,8 @@ export interface StreamEvents {
   item(value: Json, ms: number): void;
 }
 
-export function newTraceId(): string {
-  return randomHex(16);
+export function newTrace(): { traceId: string; spanId: string } {
+  return { traceId: randomHex(16), spanId: randomHex(8) };
 }
 
 function randomHex(bytes: number): string {
@@ -42,7 +44,7 @@ function randomHex(bytes: number): string {
 
 /** The headers of a call. Over frames they are its metadata. */
 export function headersOf(request: CallRequest): Record<string, string> {
-  const headers: Record<string, string> = { traceparent: `00-${request.traceId}-${randomHex(8)}-01` };
+  const headers: Record<string, string> = { traceparent: `00-${request.traceId}-${request.spanId}-01` };
   if (request.key !== undefined) headers["idempotency-key"] = request.key;
   for (const [name, value] of request.headers) headers[name.toLowerCase()] = value;
   // Any page could make a call that only reads.

@@ -1,6 +1,6 @@
 // The page of one function: what it is, a form to call it, and what came of its calls.
 
-import { type Answer, type CallRequest, call, errorInfo, headersOf, newTraceId } from "./call.ts";
+import { type Answer, type CallRequest, call, errorInfo, headersOf, newTrace } from "./call.ts";
 import { LANGUAGES, type Language, program } from "./call_as_code.ts";
 import { ChartCard } from "./charts.ts";
 import { announce, button, copy, documentation, fill, h, newId, visible } from "./dom.ts";
@@ -360,7 +360,7 @@ export class FunctionView {
   private async start(): Promise<void> {
     const args = this.readField(() => this.readArgs());
     if (args === undefined) return;
-    const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, ...this.options(), traceId: newTraceId() };
+    const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, ...this.options(), ...newTrace() };
     if (this.called.takes && this.parts.offersFrames) return this.startFrames(request);
     const abort = new AbortController();
     const view = new ReplyView(this.reply, this.called, request.traceId);
@@ -466,14 +466,16 @@ export class FunctionView {
 
   private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
+    const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : "cancelled";
+    this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", server: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
     this.parts.history.add({
       name: this.called.name,
       args: write(request.args),
       items: request.items && request.items.length > 0 ? write(request.items) : undefined,
       at: Date.now(),
-      status: answer ? (answer.isOk ? answer.status : (errorInfo(answer.value)?.code ?? answer.status)) : "cancelled",
+      status: answer?.isOk ? answer.status : code,
       isOk: answer?.isOk ?? false,
-      ms: answer?.ms ?? 0,
+      ms: answer?.ms ?? view.ms,
       reply: reply === undefined ? undefined : write(reply),
       traceId: request.traceId,
     });
@@ -591,6 +593,11 @@ class ReplyView {
     fill(place, this.head, this.body);
     if (called.streams) this.body.append(h("div", { class: "row" }, h("h3", {}, "Received"), this.counter), this.list);
     place.scrollIntoView({ block: "nearest" });
+  }
+
+  /** How long ago the call began. */
+  get ms(): number {
+    return performance.now() - this.began;
   }
 
   sending(form: HTMLElement): void {

@@ -23,7 +23,7 @@ export interface FunctionStats {
 }
 
 export interface CallEntry {
-  kind: "server" | "client";
+  kind: "server" | "client" | "page";
   name: string;
   code: string;
   endedMs: number;
@@ -91,6 +91,11 @@ export class Live {
   listen(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Adds a call that this page has made. */
+  keep(entry: CallEntry): void {
+    this.calls.set(keyOf(entry), entry);
   }
 
   get latest(): Sample | undefined {

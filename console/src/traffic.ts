@@ -159,7 +159,7 @@ export class TraceView extends LiveView {
 
   update(): void {
     const all = this.live.trace(this.id);
-    const key = all.map((entry) => entry.spanId).join(" ");
+    const key = all.map((entry) => `${entry.kind} ${entry.name} ${entry.durationUs}`).join(" ");
     if (key === this.drawn && this.place.childElementCount > 0) return;
     this.drawn = key;
     if (all.length === 0) {
@@ -175,16 +175,16 @@ export class TraceView extends LiveView {
       // Not an attribute: the policy of the page allows no inline styles.
       bar.style.left = `${(((beganMs(entry) - begin) / span) * 100).toFixed(3)}%`;
       bar.style.width = `${Math.max(0.4, (entry.durationUs / 1000 / span) * 100).toFixed(3)}%`;
-      const label = h("div", { class: "bar-label" }, h("span", { class: `badge ${entry.kind === "client" ? "" : "good"}` }, entry.kind), " ", visible(entry.name));
+      const label = h("div", { class: "bar-label" }, h("span", { class: `badge ${entry.kind === "server" ? "good" : entry.kind === "client" ? "stream" : ""}` }, entry.kind), " ", visible(entry.name));
       label.style.paddingInlineStart = `${Math.min(depth, 12) * 14}px`;
       return h("li", { class: "trace-row" }, label, h("div", { class: "bar-track" }, bar),
         h("div", { class: "bar-facts" }, h("span", { class: `status ${entry.code === "ok" ? "good" : "bad"}` }, visible(entry.code)), " ", duration(entry.durationUs),
-          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server)}` : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
+          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server)}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
     });
     fill(this.place, h("section", { class: "card", "aria-label": "waterfall" },
       h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} in ${duration(span * 1000)}`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),
       h("ol", { class: "waterfall" }, rows),
-      h("p", { class: "quiet small" }, "Calls of other processes are on the pages of those.")));
+      h("p", { class: "quiet small" }, "The server keeps the slowest calls and a choice of the recent ones, so some may be missing. Calls of other processes are on the pages of those.")));
   }
 }
 

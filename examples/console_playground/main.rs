@@ -178,13 +178,15 @@ async fn checkout(article: u64, count: u16) -> Result<u64, OrderError> {
     let client = SELF.get().expect("it is set before the service begins");
     let cents = reserve::on(client, article, count).await?;
     charge::on(client, cents).await.map_err(|why| OrderError::NotCharged { why: why.to_string() })?;
+    // The receipt is written.
+    tokio::time::sleep(Duration::from_millis(13)).await;
     Ok(cents)
 }
 
 /// Sets articles aside.
 #[rpc(name = "stock.reserve", idempotent)]
 async fn reserve(article: u64, count: u16) -> Result<u64, OrderError> {
-    tokio::time::sleep(Duration::from_millis(4 + article % 5)).await;
+    tokio::time::sleep(Duration::from_millis(14 + article % 5)).await;
     if count > 100 {
         return Err(OrderError::SoldOut { article, available: 100 });
     }
@@ -194,7 +196,7 @@ async fn reserve(article: u64, count: u16) -> Result<u64, OrderError> {
 /// Charges an amount.
 #[rpc(name = "payments.charge")]
 async fn charge(cents: u64) -> bool {
-    tokio::time::sleep(Duration::from_millis(9 + cents % 7)).await;
+    tokio::time::sleep(Duration::from_millis(18 + cents % 7)).await;
     true
 }
 

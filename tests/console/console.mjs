@@ -263,12 +263,16 @@ const tests = {
     await page.goto(`http://${address}/rpc`);
     await page.locator(".chart-card .line.main").first().waitFor({ state: "attached" });
     await page.locator("tr", { hasText: "orders.checkout" }).first().waitFor();
-    await traceOfCheckout(page);
     await page.getByRole("link", { name: "Calls", exact: true }).click();
     await page.locator("tr", { hasText: "orders.checkout" }).first().waitFor();
     await page.getByRole("link", { name: "Server", exact: true }).click();
     await page.getByText("Limits::call", { exact: true }).waitFor();
     await page.getByText(`http://${address}/rpc`).first().waitFor();
+  },
+
+  async "a call of the page has a trace"(page) {
+    await traceOfCheckout(page);
+    await page.locator(".bar.page").waitFor();
   },
 
   async "axe finds no violation, in light and in dark"(page, { address }) {
@@ -439,11 +443,11 @@ async function main() {
 /** The pictures of the guide. */
 async function draw(browser) {
   const address = await start(["--traffic"]);
-  const picture = async (name, { scheme = "light", width = 1280, height = 860, hash = "", act, wait = 0 }) => {
+  const picture = async (name, { scheme = "light", width = 1280, height = 860, hash = "", at = address, act, wait = 0 }) => {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, deviceScaleFactor: width < 600 ? 2 : 1 });
     const page = await context.newPage();
     page.setDefaultTimeout(120_000);
-    await page.goto(`http://${address}/rpc${hash}`);
+    await page.goto(`http://${at}/rpc${hash}`);
     await page.locator("main h1").waitFor();
     await act?.(page);
     if (wait > 0) await page.waitForFunction((count) => (document.querySelector(".chart-card .line.main")?.getAttribute("d")?.split("L").length ?? 0) >= count, wait);
@@ -464,7 +468,7 @@ async function draw(browser) {
     await page.locator(".came li").nth(2).waitFor();
   } });
   await picture("console-charts", { hash: "#/f/orders.checkout", height: 560, wait: 60 });
-  await picture("console-trace", { height: 480, act: traceOfCheckout });
+  await picture("console-trace", { height: 480, at: await start([]), act: traceOfCheckout });
 }
 
 try {

@@ -3,7 +3,6 @@
 mod buckets;
 mod collector;
 mod compare;
-mod figures;
 mod permission;
 mod plan;
 mod progress;
@@ -23,8 +22,6 @@ use std::{fs, thread};
 use byname::{Args, CallError, Client, ClientBuilder, Code, Executed, Transport};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::interval;
@@ -38,6 +35,8 @@ use self::report::{Report, WorkerEnds};
 use self::worker::{Said, SharedLoad};
 use crate::call::random_key;
 use crate::exit::{CommandError, with_options};
+use crate::figures;
+use crate::interrupts::Interrupts;
 use crate::terminal_text::print_text;
 
 /// The options of `byname bench`.
@@ -139,8 +138,7 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
             Err(why) => return Err(CommandError::other(format!("stdin can't be read: {why}; give --yes"))),
         },
     }
-    let mut interrupts = Interrupts::new()
-        .map_err(|why| CommandError::other(format!("the signals that end the load can't be received: {why}")))?;
+    let mut interrupts = Interrupts::new()?;
     send(plan, target, async || interrupts.next().await).await.map_err(CommandError::failed)
 }
 
@@ -251,40 +249,6 @@ async fn collect(
     let end = epoch.elapsed().min(load.window.until());
     collector.lasted(end.saturating_sub(load.window.from()));
     Ok(ends)
-}
-
-/// Ctrl-C, and on Unix SIGTERM: `timeout` sends it, and what stops a container.
-struct Interrupts {
-    #[cfg(unix)]
-    signals: [Signal; 2],
-}
-
-impl Interrupts {
-    #[cfg(unix)]
-    fn new() -> io::Result<Self> {
-        Ok(Self { signals: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        let [interrupt, terminate] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
-    }
 }
 
 impl BenchTarget {

@@ -1,5 +1,7 @@
 //! `byname check`.
 
+mod past_calls;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{fs, io};
@@ -7,6 +9,7 @@ use std::{fs, io};
 use byname::{AcceptedBreaks, Break, Difference, ServiceSchema, differences};
 use serde_json::{Value, json};
 
+use self::past_calls::PastCalls;
 use crate::documents::{is_file, schema_of};
 use crate::exit::CommandError;
 use crate::service::ServiceOptions;
@@ -53,6 +56,8 @@ impl CheckCommand {
                 return Err(CommandError::not_told(format!("{name} has no schemas to compare: {note}")));
             }
         }
+        let differences = differences(&old, &new);
+        let past_calls = if differences.is_empty() { None } else { self.past_calls().await };
         let mut open = [old.open(), new.open()].concat();
         open.sort();
         open.dedup();
@@ -60,7 +65,8 @@ impl CheckCommand {
             open,
             accepted: self.accepted()?,
             accepted_file: self.accepted_file().display().to_string(),
-            differences: differences(&old, &new),
+            differences,
+            past_calls,
             both: self.both,
         };
         match self.format {
@@ -69,6 +75,15 @@ impl CheckCommand {
             CheckFormat::Github => print_text(&report.github(file))?,
         }
         Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// What the old version has counted, if it is a service.
+    async fn past_calls(&self) -> Option<PastCalls> {
+        if self.against.starts_with("git:") || is_file(&self.against) {
+            return None;
+        }
+        let service = self.options.connect.service_or_default(Some(self.against.clone())).ok()?;
+        PastCalls::of(&service, &self.options).await
     }
 
     fn accepted_file(&self) -> PathBuf {
@@ -125,6 +140,8 @@ struct CheckReport {
     /// The places whose schema says less than their type, in either version.
     open: Vec<String>,
     differences: Vec<Difference>,
+    /// How often the functions of the old version were called, if that is known.
+    past_calls: Option<PastCalls>,
     accepted: AcceptedBreaks,
     /// Where they stand.
     accepted_file: String,
@@ -171,12 +188,19 @@ impl CheckReport {
         all.filter(|(.., weight)| *weight == Weight::Breaks).count()
     }
 
+    /// Who still calls the function of a difference that breaks its clients.
+    fn calls_line(&self, difference: &Difference) -> Option<String> {
+        difference.breaks_old_clients()?;
+        self.past_calls.as_ref()?.line(&difference.function)
+    }
+
     fn text(&self) -> String {
         let (bad, bold, dim) =
             (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
         let mut text = String::new();
         let mut places = 0;
         let mut last = None;
+        let mut last_called = None;
         for difference in &self.differences {
             let place =
                 if difference.place.is_empty() { String::new() } else { format!(": {}", inert(&difference.place)) };
@@ -204,6 +228,12 @@ impl CheckReport {
                 if let Weight::Accepted(reason) = weight {
                     text.push_str(&format!("            {dim}reason{dim:#} {}\n", inert(reason)));
                 }
+            }
+            // Once for each function.
+            if let Some(line) = self.calls_line(difference)
+                && last_called.replace(&difference.function) != Some(&difference.function)
+            {
+                text.push_str(&format!("            {bold}{line}{bold:#}\n"));
             }
         }
         for line in self.accepted.unused(&self.differences) {
@@ -243,15 +273,24 @@ impl CheckReport {
             if let Some(reason) = reason {
                 written["reason"] = json!(reason);
             }
+            if difference.breaks_old_clients().is_some()
+                && let Some(calls) = self.past_calls.as_ref().and_then(|past| past.calls(&difference.function))
+            {
+                written["calls_since_start"] = json!(calls);
+            }
             written
         };
         let differences: Vec<_> = self.differences.iter().map(difference).collect();
-        json!({
+        let mut written = json!({
             "breaks": self.breaks(),
             "differences": differences,
             "accepted_without_need": self.accepted.unused(&self.differences),
             "open": self.open,
-        })
+        });
+        if let Some(past) = &self.past_calls {
+            written["counted"] = json!({ "servers": past.servers, "uptime_ms": past.uptime_ms });
+        }
+        written
     }
 
     fn github(&self, file: &str) -> String {
@@ -264,7 +303,11 @@ impl CheckReport {
                     Weight::Later => ("notice", "later: ".to_owned()),
                 };
                 let place = if difference.place.is_empty() { String::new() } else { format!(" {}", difference.place) };
-                let message = inert(&format!("{weight}{}{place}: {direction}: {of}", difference.function));
+                // New clients have made no calls yet.
+                let is_of_old_clients = difference.breaks_old_clients().is_some_and(|old| std::ptr::eq(old, of));
+                let calls = self.calls_line(difference).filter(|_| is_of_old_clients);
+                let calls = calls.map(|line| format!("; {line}")).unwrap_or_default();
+                let message = inert(&format!("{weight}{}{place}: {direction}: {of}{calls}", difference.function));
                 text.push_str(&format!("::{level} file={},title={}::{}\n", property(file), of.rule, data(&message)));
             }
         }

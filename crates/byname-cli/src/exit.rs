@@ -61,6 +61,10 @@ impl CommandError {
         Self { message: format!("{}; {note}", self.message), ..self }
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Prints it.
     pub(crate) fn report(&self) -> ExitCode {
         let bad = anstyle::AnsiColor::Red.on_default().bold();

@@ -7,12 +7,15 @@ mod call_as_code;
 mod check;
 mod documents;
 mod exit;
+mod figures;
+mod interrupts;
 mod list;
 mod repeated_names;
 mod service;
 mod service_names;
 mod show;
 mod terminal_text;
+mod top;
 mod type_notation;
 
 use std::process::ExitCode;
@@ -29,7 +32,7 @@ const SERVICES: &str = "A service is a URL (localhost:8080, https://shop.example
                         the configuration file. Without one, BYNAME_URL says which.";
 
 #[derive(Parser)]
-#[command(name = "byname", version, about = "See, call, load and check byname services")]
+#[command(name = "byname", version, about = "See, call, load, watch and check byname services")]
 #[command(after_help = SERVICES, after_long_help = format!("{SERVICES}\n\n{EXIT_CODES}"))]
 struct CommandLine {
     #[command(subcommand)]
@@ -74,6 +77,8 @@ enum Command {
         #[arg(last = true, value_name = "ARGUMENTS")]
         unnamed: Vec<String>,
     },
+    /// Show what the servers of a service do now: calls, errors, latencies, clients
+    Top(top::TopCommand),
     /// Write the lock file of a service: what its clients rely on
     Lock(documents::LockCommand),
     /// Say which clients a new version of a service breaks
@@ -105,6 +110,7 @@ async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Show { options, words } => show::show(&options, words).await,
         Command::Call(command) => command.run().await,
         Command::Bench { options, connect, words, unnamed } => bench(options, connect, words, &unnamed).await,
+        Command::Top(command) => command.run().await,
         Command::Lock(command) => command.run().await,
         Command::Check(command) => command.run().await,
         Command::Openapi(command) => command.print(|schema, endpoint| schema.to_openapi(endpoint)).await,

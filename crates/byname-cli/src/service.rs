@@ -47,7 +47,7 @@ pub(crate) struct ServiceOptions {
 }
 
 /// A service, with all that is needed to call it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Service {
     pub(crate) url: String,
     headers: Vec<(String, String)>,
@@ -160,6 +160,11 @@ impl Service {
             client = client.allow_plaintext_token();
         }
         Ok(client)
+    }
+
+    /// The same with another address.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn client(&self, options: &ServiceOptions) -> Result<Client, CommandError> {

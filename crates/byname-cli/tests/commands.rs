@@ -307,6 +307,54 @@ async fn an_accepted_break_is_shown_with_its_reason() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[rpc(readonly)]
+async fn gone(n: u32) -> u32 {
+    n
+}
+
+#[tokio::test]
+async fn a_check_against_a_service_says_who_still_calls_what_breaks() {
+    let old =
+        || Server::new().method::<gone>().method::<unsigned>().function(("narrow", ["n"]), |n: u16| async move { n });
+    let new = serve_these(
+        Server::new().method::<unsigned>().function(("narrow", ["n"]), |n: u8| async move { u16::from(n) }),
+    );
+    let (new, service) = (new.await, serve_these(old()).await);
+    for number in ["1", "2"] {
+        assert!(run(&mut byname(&["call", &service, "gone", number])).await.status.success());
+    }
+    let check = async |against: &str, more: &[&str]| {
+        let done = run(&mut byname(&[&["check", &new, "--against", against], more].concat())).await;
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        text(&done.stdout)
+    };
+    let shown = check(&service, &[]).await;
+    assert!(
+        shown.contains("\n            2 calls since start (") && shown.contains("\n            0 calls since start ("),
+        "{shown}"
+    );
+    assert_eq!(shown.matches("since start").count(), 2, "{shown}");
+    let document: serde_json::Value = serde_json::from_str(&check(&service, &["--format", "json"]).await).unwrap();
+    let calls = |name| {
+        let mut all = document["differences"].as_array().unwrap().iter();
+        all.find(|difference| difference["function"] == name).unwrap()["calls_since_start"].as_u64()
+    };
+    assert_eq!((calls("gone"), calls("narrow")), (Some(2), Some(0)), "{document:#}");
+    assert_eq!(document["counted"]["servers"], 1, "{document:#}");
+    let shown = check(&service, &["--format", "github", "--both"]).await;
+    assert!(shown.contains("2 calls since start (") && shown.contains("0 calls since start ("), "{shown}");
+    // Several servers are counted together.
+    let second = serve_these(old()).await;
+    let shown = check(&format!("{service},{second}"), &[]).await;
+    assert!(shown.contains("2 calls since start (") && shown.contains(", the last of 2 servers)"), "{shown}");
+    // What is not told is not said.
+    let silent = serve_these(old().metrics(false)).await;
+    for form in ["text", "json", "github"] {
+        let shown = check(&silent, &["--format", form]).await;
+        assert!(!shown.contains("since") && !shown.contains("counted"), "{shown}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_an_error() {

@@ -9,13 +9,11 @@ use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
 use crate::access_log::{AccessEntry, CallWay};
-use crate::clock_and_chance::RealInstant;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::function_counters::{CallCode, EndedCall};
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
-use crate::recent_calls::{CallSide, RecentCall};
 use crate::server_counters::ServerCounters;
 use crate::trace_context::TraceIds;
 
@@ -41,7 +39,8 @@ struct CountedRecord {
     bytes_in: usize,
     bytes_out: usize,
     items: u64,
-    trace: Option<TraceIds>,
+    /// Most calls have none.
+    trace: Option<Box<TraceIds>>,
 }
 
 impl CallRecord {
@@ -67,7 +66,7 @@ impl CallRecord {
             bytes_in: 0,
             bytes_out: 0,
             items: 0,
-            trace,
+            trace: trace.map(Box::new),
         };
         Self { counted: Some(counted), access }
     }
@@ -97,7 +96,7 @@ impl CallRecord {
     /// Sets where the call is in its trace.
     pub(crate) fn of_trace(&mut self, trace: Option<TraceIds>) {
         if let Some(counted) = &mut self.counted {
-            counted.trace = trace;
+            counted.trace = trace.map(Box::new);
         }
     }
 
@@ -216,36 +215,18 @@ impl Drop for CallRecord {
 
 impl CountedRecord {
     fn count(self) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.began);
+        let took = self.began.elapsed();
         let ended = EndedCall {
             code: self.code,
-            took,
+            nanos: took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into()),
             is_shed: self.is_shed,
             request_bytes: self.bytes_in as u64,
             response_bytes: self.bytes_out as u64,
             items_received: 0,
             items_sent: self.items,
         };
-        self.counters.function(self.function).end(&ended);
-        keep_if_recent(&self.counters, self.function, now.into_std().into(), &ended, self.way, self.trace);
-    }
-}
-
-/// Keeps a call that has ended among the recent ones, if it is wanted there.
-#[inline]
-pub(crate) fn keep_if_recent(
-    counters: &ServerCounters,
-    function: Option<usize>,
-    ended: RealInstant,
-    EndedCall { code, took, .. }: &EndedCall,
-    way: CallWay,
-    trace: Option<TraceIds>,
-) {
-    if counters.recent.wants(ended, *took, code.is_some()) {
-        let name = counters.name(function);
-        let (code, side) = (code.map_or("ok", Code::as_str), CallSide::Server { way: way.as_str() });
-        counters.recent.keep(RecentCall { name, code, took: *took, ended, side, trace });
+        let number = self.counters.function(self.function).end(&ended);
+        self.counters.offer(self.function, number..number + 1, &ended, self.way, self.trace.map(|trace| *trace));
     }
 }
 

@@ -423,6 +423,21 @@ impl Client {
         })
     }
 
+    /// What the server has counted of its calls, as `GET /rpc/!stats` answers it. With several servers the answer is from one of them.
+    ///
+    /// ```
+    /// # async fn example(shop: byname::Client) -> Result<(), byname::Error> {
+    /// println!("{}", shop.service_stats().await?["server"]["in_flight"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of any call. `unimplemented` if this caller may not see it.
+    pub async fn service_stats(&self) -> Result<Value, Error> {
+        call::document::<Result<Value, Error>>(self, "!stats").await
+    }
+
     /// What the clients of this process have counted of their calls to this URL. `None` for a client [within the
     /// process](Self::local), whose calls the server counts.
     ///

@@ -180,62 +180,71 @@ impl ClientFunction {
     }
 }
 
-/// The record of one call. Dropping it counts the call; without a result its caller has dropped it.
+/// The record of one call. Dropping it counts the call as one that its caller has dropped.
 #[derive(Debug)]
 pub(crate) struct ClientCallRecord {
+    /// `None` once it was counted.
     function: Option<Arc<ClientFunction>>,
     began: Instant,
-    ended: EndedCall,
-    pub(crate) trace: Option<TraceIds>,
+    request_bytes: usize,
 }
 
 impl ClientCallRecord {
     /// A call of this function begins.
+    #[inline]
     pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant) -> Self {
         function.counters.begin();
-        let ended = EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() };
-        Self { function: Some(function), began: now, ended, trace: None }
+        Self { function: Some(function), began: now, request_bytes: 0 }
     }
 
     /// The size of the request, in bytes.
     pub(crate) fn sends(&mut self, bytes: usize) {
-        self.ended.request_bytes = bytes as u64;
+        self.request_bytes = bytes;
     }
 
-    /// What the call came to. A stream that answers it is counted until its end.
-    pub(crate) fn end(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
+    /// What the call came to, with its place in its trace. A stream that answers it is counted until its end.
+    #[inline]
+    pub(crate) fn end(mut self, result: &mut Result<Returned, Failure>, trace: Option<TraceIds>) {
+        let mut ended = EndedCall::default();
         match result {
-            Ok(Returned::Stream(items)) => Ok(Returned::Stream(Items::new(ReceivedItems { items, record: self }))),
-            Ok(Returned::Value(value)) => {
-                if let ReturnedValue::Encoded(_, bytes) = &value {
-                    self.ended.response_bytes = bytes.len() as u64;
-                }
-                self.succeeded();
-                Ok(Returned::Value(value))
-            }
-            Err(failure) => {
-                self.failed(&failure);
-                Err(failure)
-            }
+            Ok(Returned::Value(ReturnedValue::Encoded(_, bytes))) => ended.response_bytes = bytes.len() as u64,
+            Ok(Returned::Value(_)) => {}
+            Ok(Returned::Stream(_)) => return self.follow(result, trace),
+            Err(failure) => self.failed(&mut ended, failure),
+        }
+        self.count(ended, trace);
+    }
+
+    #[cold]
+    fn follow(self, result: &mut Result<Returned, Failure>, trace: Option<TraceIds>) {
+        if let Ok(Returned::Stream(items)) = result {
+            let inner = std::mem::replace(items, Items::new(NoItems));
+            *items = Items::new(ReceivedItems { items: inner, record: self, received: EndedCall::default(), trace });
         }
     }
 
-    fn succeeded(&mut self) {
-        self.ended.code = None;
-        self.is_known();
+    #[inline]
+    fn count(&mut self, mut ended: EndedCall, trace: Option<TraceIds>) {
+        let Some(function) = self.function.take() else { return };
+        let took = self.began.elapsed();
+        ended.nanos = took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into());
+        ended.request_bytes = self.request_bytes as u64;
+        if ended.code.is_none() && !function.is_known.load(Ordering::Relaxed) {
+            function.is_known.store(true, Ordering::Relaxed);
+        }
+        let number = function.counters.end(&ended);
+        if function.recent.wants(number..number + 1, ended.nanos) {
+            let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
+            function.recent.offer(RecentCall::new(name, &ended, side, trace));
+        }
     }
 
-    fn failed(&mut self, failure: &Failure) {
+    #[cold]
+    fn failed(&self, ended: &mut EndedCall, failure: &Failure) {
         let (Failure::Rpc(error) | Failure::Method { error, .. }) = failure;
-        (self.ended.code, self.ended.is_shed) = (Some(error.code()), is_shed(error));
-        if error.executed() == Executed::Yes {
-            self.is_known();
-        }
-    }
-
-    fn is_known(&self) {
-        if let Some(function) = &self.function
-            && !function.is_known.load(Ordering::Relaxed)
+        (ended.code, ended.is_shed) = (Some(error.code()), is_shed(error));
+        if error.executed() == Executed::Yes
+            && let Some(function) = &self.function
         {
             function.is_known.store(true, Ordering::Relaxed);
         }
@@ -245,15 +254,8 @@ impl ClientCallRecord {
 impl Drop for ClientCallRecord {
     #[inline]
     fn drop(&mut self) {
-        let Some(function) = self.function.take() else { return };
-        let now = Instant::now();
-        self.ended.took = now.saturating_duration_since(self.began);
-        function.counters.end(&self.ended);
-        let (ended, EndedCall { took, code, .. }) = (now.into_std().into(), self.ended);
-        if function.recent.wants(ended, took, code.is_some()) {
-            let (name, code) = (function.name.to_string().into(), code.map_or("ok", Code::as_str));
-            let side = CallSide::Client { url: function.url.to_string() };
-            function.recent.keep(RecentCall { name, code, took, ended, side, trace: self.trace });
+        if self.function.is_some() {
+            self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() }, None);
         }
     }
 }
@@ -266,15 +268,8 @@ fn is_shed(error: &Error) -> bool {
 struct ReceivedItems {
     items: Items,
     record: ClientCallRecord,
-}
-
-impl ReceivedItems {
-    /// Counts the call.
-    fn over(&mut self) {
-        let function = self.record.function.take();
-        let ClientCallRecord { began, ended, trace, .. } = self.record;
-        drop(ClientCallRecord { function, began, ended, trace });
-    }
+    received: EndedCall,
+    trace: Option<TraceIds>,
 }
 
 impl ItemSource for ReceivedItems {
@@ -286,17 +281,17 @@ impl ItemSource for ReceivedItems {
                     ItemBatch::Encoded(batch) => batch.size(),
                     ItemBatch::Local(_) => (1, 0),
                 };
-                self.record.ended.items_received += items as u64;
-                self.record.ended.response_bytes += bytes as u64;
-                self.record.is_known();
+                self.received.items_received += items as u64;
+                self.received.response_bytes += bytes as u64;
             }
             NextItems::End => {
-                self.record.succeeded();
-                self.over();
+                let (ended, trace) = (self.received, self.trace);
+                self.record.count(ended, trace);
             }
             NextItems::Failed(failure) => {
-                self.record.failed(failure);
-                self.over();
+                let (mut ended, trace) = (self.received, self.trace);
+                self.record.failed(&mut ended, failure);
+                self.record.count(ended, trace);
             }
         }
         Poll::Ready(next)
@@ -307,9 +302,27 @@ impl ItemSource for ReceivedItems {
     }
 
     fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
-        self.record.failed(why);
         self.items.give_up(why);
     }
+}
+
+impl Drop for ReceivedItems {
+    /// A stream that was dropped before its end has still brought its items.
+    fn drop(&mut self) {
+        let (ended, trace) = (EndedCall { code: Some(Code::Cancelled), ..self.received }, self.trace);
+        self.record.count(ended, trace);
+    }
+}
+
+/// Stands in the place of a stream for a moment.
+struct NoItems;
+
+impl ItemSource for NoItems {
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        Poll::Ready(NextItems::End)
+    }
+
+    fn encode_in(self: Pin<&mut Self>, _: Codec) {}
 }
 
 #[cfg(test)]
@@ -318,7 +331,7 @@ mod tests {
 
     fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
         let record = ClientCallRecord::begin(counters.function(name, None), Instant::now());
-        drop(record.end(result));
+        record.end(&mut { result }, None);
     }
 
     fn unknown() -> Result<Returned, Failure> {

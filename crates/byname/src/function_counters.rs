@@ -3,9 +3,9 @@
 mod duration_counts;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 pub(crate) use self::duration_counts::{CONVENTIONAL, DurationCounts, bucket, bucket_end};
 use crate::error::Code;
@@ -37,7 +37,8 @@ pub(crate) struct FunctionCounters {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EndedCall {
     pub(crate) code: CallCode,
-    pub(crate) took: Duration,
+    /// How long it took, in nanoseconds.
+    pub(crate) nanos: u64,
     pub(crate) is_shed: bool,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
@@ -51,9 +52,10 @@ impl FunctionCounters {
         add(&self.begun, 1);
     }
 
-    /// A call has ended.
-    pub(crate) fn end(&self, call: &EndedCall) {
-        self.durations(call.code).add(bucket(call.took), 1, nanos(call.took));
+    /// A call has ended. Returns how many calls with its result were in its bucket before.
+    #[inline]
+    pub(crate) fn end(&self, call: &EndedCall) -> u64 {
+        let before = self.durations(call.code).add(bucket(call.nanos), 1, call.nanos);
         add(&self.request_bytes, call.request_bytes);
         add(&self.response_bytes, call.response_bytes);
         if call.code.is_some() && call.is_shed {
@@ -63,6 +65,7 @@ impl FunctionCounters {
             add(&self.items_received, call.items_received);
             add(&self.items_sent, call.items_sent);
         }
+        before
     }
 
     /// A call is sent again.
@@ -112,34 +115,37 @@ pub(crate) struct CallRun {
 }
 
 impl CallRun {
-    /// Adds a call that succeeded. What does not fit is first added to the counters that `of` returns for its function.
-    pub(crate) fn add<'c>(
-        &mut self,
-        function: usize,
-        call: &EndedCall,
-        of: impl FnOnce(usize) -> &'c FunctionCounters,
-    ) {
-        let bucket = bucket(call.took);
-        if (function, bucket) != (self.function, self.bucket) {
-            self.flush(of);
-            (self.function, self.bucket) = (function, bucket);
-        }
+    /// Whether a call of this function and of this time can be added without adding the others to the counters first.
+    #[inline]
+    pub(crate) fn takes(&self, function: usize, bucket: usize) -> bool {
+        self.calls == 0 || (function, bucket) == (self.function, self.bucket)
+    }
+
+    /// Adds a call that succeeded and that it [takes](Self::takes).
+    #[inline]
+    pub(crate) fn add(&mut self, function: usize, bucket: usize, call: &EndedCall) {
+        (self.function, self.bucket) = (function, bucket);
         self.calls += 1;
-        self.nanos += nanos(call.took);
+        self.nanos += call.nanos;
         self.request_bytes += call.request_bytes;
         self.response_bytes += call.response_bytes;
     }
 
-    /// Adds the calls to the counters.
-    pub(crate) fn flush<'c>(&mut self, of: impl FnOnce(usize) -> &'c FunctionCounters) {
-        if self.calls == 0 {
-            return;
-        }
-        let counters = of(self.function);
-        counters.durations(None).add(self.bucket, self.calls, self.nanos);
+    /// The function of its calls. `None` if it has none.
+    #[inline]
+    pub(crate) fn function(&self) -> Option<usize> {
+        (self.calls > 0).then_some(self.function)
+    }
+
+    /// Adds its calls to the counters of their function. Returns their numbers among those of their bucket.
+    #[inline]
+    pub(crate) fn flush(&mut self, counters: &FunctionCounters) -> Range<u64> {
+        let before = counters.durations(None).add(self.bucket, self.calls, self.nanos);
         add(&counters.request_bytes, self.request_bytes);
         add(&counters.response_bytes, self.response_bytes);
-        (self.calls, self.nanos, self.request_bytes, self.response_bytes) = (0, 0, 0, 0);
+        let numbers = before..before + self.calls;
+        *self = Self::default();
+        numbers
     }
 }
 
@@ -221,21 +227,16 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// It is enough for 584 years.
-fn nanos(took: Duration) -> u64 {
-    took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MILLI: Duration = Duration::from_millis(1);
+    const MILLI: u64 = 1_000_000;
 
     #[test]
     fn calls_are_counted_by_their_result() {
         let counters = FunctionCounters::default();
-        let ended = EndedCall { took: MILLI, request_bytes: 3, response_bytes: 5, ..EndedCall::default() };
+        let ended = EndedCall { nanos: MILLI, request_bytes: 3, response_bytes: 5, ..EndedCall::default() };
         counters.end(&ended);
         counters.end(&EndedCall { items_sent: 7, items_received: 2, ..ended });
         let code = Some(Code::ResourceExhausted);
@@ -252,18 +253,21 @@ mod tests {
 
     #[test]
     fn a_run_of_calls_counts_as_each_of_them() {
-        let (first, second) = (FunctionCounters::default(), FunctionCounters::default());
-        let of = |function: usize| [&first, &second][function];
+        let counters = FunctionCounters::default();
         let mut run = CallRun::default();
-        let ended = EndedCall { took: MILLI, request_bytes: 1, response_bytes: 2, ..EndedCall::default() };
-        for (function, took) in [(0, MILLI), (0, MILLI), (1, MILLI), (0, MILLI), (0, MILLI * 2)] {
-            run.add(function, &EndedCall { took, ..ended }, of);
+        assert_eq!((run.function(), run.takes(7, 1)), (None, true));
+        let ended = EndedCall { nanos: MILLI, request_bytes: 1, response_bytes: 2, ..EndedCall::default() };
+        for _ in 0..3 {
+            assert!(run.takes(7, bucket(MILLI)));
+            run.add(7, bucket(MILLI), &ended);
         }
-        run.flush(of);
-        run.flush(of);
-        let (first, second) = (first.read(), second.read());
-        assert_eq!((first.calls(), first.request_bytes, first.response_bytes), (4, 4, 8));
-        assert_eq!((first.all_durations().nanos, second.calls()), (5_000_000, 1));
-        assert_eq!(first.all_durations().buckets[bucket(MILLI * 2)], 1);
+        assert!(!run.takes(8, bucket(MILLI)) && !run.takes(7, bucket(2 * MILLI)));
+        assert_eq!((run.function(), run.flush(&counters), run.function()), (Some(7), 0..3, None));
+        run.add(7, bucket(MILLI), &ended);
+        assert_eq!(run.flush(&counters), 3..4);
+        let read = counters.read();
+        assert_eq!((read.calls(), read.request_bytes, read.response_bytes), (4, 4, 8));
+        assert_eq!(read.all_durations().nanos, 4 * MILLI);
+        assert_eq!(read.all_durations().buckets[bucket(MILLI)], 4);
     }
 }

@@ -1,13 +1,16 @@
 //! What a server counts: [`ServerCounters`].
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
-use crate::function_counters::{CallRun, EndedCall, FunctionCounters};
-use crate::recent_calls::RecentCallList;
+use crate::access_log::CallWay;
+use crate::function_counters::{CallRun, EndedCall, FunctionCounters, bucket};
+use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
+use crate::trace_context::TraceIds;
 
 /// How calls of names are counted that no function has.
 pub(crate) const OTHER: &str = "_OTHER";
@@ -61,6 +64,22 @@ impl ServerCounters {
         &self.other
     }
 
+    /// Offers a call that was counted, or the last of several that have these numbers in their bucket, to the recent calls.
+    #[inline]
+    pub(crate) fn offer(
+        &self,
+        function: Option<usize>,
+        numbers: Range<u64>,
+        call: &EndedCall,
+        way: CallWay,
+        trace: Option<TraceIds>,
+    ) {
+        if self.recent.wants(numbers, call.nanos) {
+            let name = self.name(function);
+            self.recent.offer(RecentCall::new(name, call, CallSide::Server { way: way.as_str() }, trace));
+        }
+    }
+
     /// A connection was accepted. It counts as open until the result is dropped.
     pub(crate) fn accept(&self) -> OpenConnection<'_> {
         self.connections.fetch_add(1, Ordering::Relaxed);
@@ -74,26 +93,43 @@ impl ServerCounters {
     }
 }
 
-/// Calls that were answered one after another on one task. They are counted when this is flushed or dropped.
+/// Calls that were answered one after another on one task of frames. They are counted when this is flushed or dropped.
 pub(crate) struct ServerCallRun {
     counters: Arc<ServerCounters>,
     run: CallRun,
+    /// The time of the last call, in nanoseconds, and where it is in its trace.
+    last: (u64, Option<TraceIds>),
 }
 
 impl ServerCallRun {
     pub(crate) fn new(counters: Arc<ServerCounters>) -> Self {
-        Self { counters, run: CallRun::default() }
+        Self { counters, run: CallRun::default(), last: (0, None) }
     }
 
     /// Adds a call of the function that was registered at this place. It has succeeded.
     #[inline]
-    pub(crate) fn add(&mut self, function: usize, call: &EndedCall) {
-        self.run.add(function, call, |index| self.counters.function(Some(index)));
+    pub(crate) fn add(&mut self, function: usize, call: &EndedCall, trace: Option<TraceIds>) {
+        let bucket = bucket(call.nanos);
+        if !self.run.takes(function, bucket) {
+            self.flush();
+        }
+        self.run.add(function, bucket, call);
+        self.last = (call.nanos, trace);
     }
 
     #[inline]
     pub(crate) fn flush(&mut self) {
-        self.run.flush(|index| self.counters.function(Some(index)));
+        if let Some(function) = self.run.function() {
+            let numbers = self.run.flush(self.counters.function(Some(function)));
+            let (nanos, trace) = self.last;
+            self.counters.offer(
+                Some(function),
+                numbers,
+                &EndedCall { nanos, ..EndedCall::default() },
+                CallWay::Frames,
+                trace,
+            );
+        }
     }
 }
 

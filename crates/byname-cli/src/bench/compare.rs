@@ -2,9 +2,9 @@
 
 use anstyle::Style;
 
-use super::figures;
 use super::report::{LoadReport, Percentiles, Report, SliceReport};
 use super::summary::{BAD, BOLD, DIM, GOOD, WARNING, line};
+use crate::figures;
 use crate::terminal_text::inert;
 
 /// A table of both with ratios, with styles for a terminal. The names are those of the files.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::collector::LiveFigures;
-use super::figures;
 use super::recorder::{Window, nanos};
+use crate::figures;
 
 /// A bar with live figures. It shows nothing if stderr is not a terminal.
 pub(super) struct Progress {

@@ -3,9 +3,9 @@
 use anstyle::{AnsiColor, Style};
 
 use super::buckets::{self, Bucket};
-use super::figures;
 use super::recorder::OWN_ERROR;
 use super::report::{LoadReport, Percentiles, Report};
+use crate::figures;
 use crate::terminal_text::inert;
 
 /// The report as text with styles for a terminal of this width, or for a program, which gets whole lines. The code that prints it removes the

@@ -411,7 +411,7 @@ impl<A: Send, R> Call<A, R> {
         if matches!(self.progress, CallState::Unsent) {
             note(format_args!("calls `{}`", self.name));
         }
-        let done = loop {
+        let mut done = loop {
             match &mut self.progress {
                 CallState::Unsent => match self.start(cx) {
                     Ok(()) if matches!(self.progress, CallState::Frames(..)) => return Poll::Pending,
@@ -470,10 +470,9 @@ impl<A: Send, R> Call<A, R> {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
         self.span = None;
-        let done = match self.record.take() {
-            Some(record) => Reply { result: record.end(done.result), ..done },
-            None => done,
-        };
+        if let Some(record) = self.record.take() {
+            record.end(&mut done.result, None);
+        }
         Poll::Ready(done)
     }
 

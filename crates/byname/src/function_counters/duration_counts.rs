@@ -1,9 +1,7 @@
 //! How many calls took how long, in buckets whose width grows with the time: [`DurationCounts`].
 
+use super::CountedDurations;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use super::{CountedDurations, add};
 
 /// The bounds, in microseconds, that OpenTelemetry's conventions name for the duration of a call: 0.005 to 10 seconds. Each is the end
 /// of a bucket.
@@ -34,9 +32,11 @@ impl Default for DurationCounts {
 }
 
 impl DurationCounts {
-    pub(crate) fn add(&self, bucket: usize, calls: u64, nanos: u64) {
-        add(&self.buckets[bucket], calls);
-        add(&self.nanos, nanos);
+    /// Adds calls to a bucket. Returns how many were in it before.
+    #[inline]
+    pub(crate) fn add(&self, bucket: usize, calls: u64, nanos: u64) -> u64 {
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.buckets[bucket].fetch_add(calls, Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self) -> CountedDurations {
@@ -45,10 +45,10 @@ impl DurationCounts {
     }
 }
 
-/// The bucket of a time. A time that is the end of a bucket is in it.
+/// The bucket of a time in nanoseconds. A time that is the end of a bucket is in it.
 #[inline]
-pub(crate) fn bucket(took: Duration) -> usize {
-    let micros = took.as_secs().saturating_mul(1_000_000).saturating_add(took.subsec_nanos().div_ceil(1_000).into());
+pub(crate) fn bucket(nanos: u64) -> usize {
+    let micros = nanos.div_ceil(1_000);
     let plain = plain(micros);
     let SplitBucket { first, at } = SPLIT[plain];
     usize::from(first) + usize::from(micros > at)
@@ -125,16 +125,16 @@ mod tests {
         let ends: Vec<_> = (0..BUCKETS).filter_map(bucket_end).collect();
         assert!(ends.is_sorted() && ends.len() == BUCKETS - 1, "{ends:?}");
         for bound in CONVENTIONAL {
-            let at = bucket(Duration::from_micros(bound));
+            let at = bucket(bound * 1_000);
             assert_eq!(bucket_end(at), Some(bound));
-            assert_eq!(bucket(Duration::from_micros(bound) + Duration::from_nanos(1)), at + 1);
+            assert_eq!(bucket(bound * 1_000 + 1), at + 1);
         }
     }
 
     #[test]
     fn times_beyond_both_ends_are_counted() {
-        assert_eq!((bucket(Duration::ZERO), bucket(Duration::from_nanos(1)), bucket_end(0)), (0, 0, Some(1)));
-        assert_eq!((bucket(Duration::MAX), bucket_end(BUCKETS - 1)), (BUCKETS - 1, None));
+        assert_eq!((bucket(0), bucket(1), bucket_end(0)), (0, 0, Some(1)));
+        assert_eq!((bucket(u64::MAX), bucket_end(BUCKETS - 1)), (BUCKETS - 1, None));
         assert_eq!(bucket_end(BUCKETS - 2), Some(1 << LAST_POWER));
     }
 
@@ -143,7 +143,7 @@ mod tests {
 
         #[test]
         fn a_time_is_in_its_bucket(nanos in 1..(1_000u64 << LAST_POWER)) {
-            let at = bucket(Duration::from_nanos(nanos));
+            let at = bucket(nanos);
             let end = bucket_end(at).unwrap() * 1_000;
             let begin = if at == 0 { 0 } else { bucket_end(at - 1).unwrap() * 1_000 };
             prop_assert!(begin < nanos && nanos <= end, "{begin} {nanos} {end}");

@@ -28,7 +28,7 @@ use super::http::request_body;
 use crate::access_log::CallWay;
 use crate::admission::Admission;
 use crate::arguments::EncodedArguments;
-use crate::call_record::{CallRecord, keep_if_recent};
+use crate::call_record::CallRecord;
 use crate::call_semaphore::CallPermits;
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
@@ -596,14 +596,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 if metadata.is_none() && value.len() <= limit {
                     if is_unrecorded {
                         let ended = EndedCall {
-                            took: self.clock.saturating_duration_since(self.batch_began),
+                            nanos: self.clock.nanos().saturating_sub(self.batch_began.nanos()),
                             request_bytes: payload.len() as u64,
                             response_bytes: value.len() as u64,
                             ..EndedCall::default()
                         };
-                        self.answered.add(entry.index, &ended);
-                        let counters = dispatch.telemetry().counters();
-                        keep_if_recent(counters, Some(entry.index), self.clock, &ended, CallWay::Frames, trace);
+                        self.answered.add(entry.index, &ended, trace);
                     }
                     record.sent(|| value.len());
                     record.succeeded();

@@ -268,8 +268,8 @@ mod tests {
     fn the_text_has_each_result_of_each_function() {
         let counters = FunctionCounters::default();
         for (millis, code) in [(5, None), (6, None), (80_000, Some(Code::Unavailable))] {
-            let took = Duration::from_millis(millis);
-            counters.end(&EndedCall { code, took, request_bytes: 10, ..EndedCall::default() });
+            let nanos = millis * 1_000_000;
+            counters.end(&EndedCall { code, nanos, request_bytes: 10, ..EndedCall::default() });
         }
         let stats = |name: &'static str| FunctionStats::new(name.into(), 1, counters.read());
         let none = FunctionStats::new("_OTHER".into(), 0, FunctionCounters::default().read());

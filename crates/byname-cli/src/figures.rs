@@ -1,7 +1,7 @@
 //! Figures as people read them: times in fitting units, counts in groups of three digits.
 
 /// Such as `85.3 µs`: three digits.
-pub(super) fn time(nanos: u64) -> String {
+pub(crate) fn time(nanos: u64) -> String {
     let nanos = nanos as f64;
     match nanos {
         n if n < 1e3 => format!("{n:.0} ns"),
@@ -11,8 +11,20 @@ pub(super) fn time(nanos: u64) -> String {
     }
 }
 
+/// A long time, in its two greatest units: `3 h 12 min`.
+pub(crate) fn long_time(millis: u64) -> String {
+    let seconds = millis / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// A bound of a bucket, which is a round number: `120 µs`.
-pub(super) fn round_time(nanos: u64) -> String {
+pub(crate) fn round_time(nanos: u64) -> String {
     match nanos {
         n if n < 1_000 => format!("{n} ns"),
         n if n < 1_000_000 => format!("{} µs", n as f64 / 1e3),
@@ -22,7 +34,7 @@ pub(super) fn round_time(nanos: u64) -> String {
 }
 
 /// Such as `81,234`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -35,18 +47,33 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// A number of something a second: `81,234` or `3.25`.
-pub(super) fn rate(a_second: f64) -> String {
+pub(crate) fn rate(a_second: f64) -> String {
     if a_second >= 99.95 { count(a_second.round() as u64) } else { three_digits(a_second) }
 }
 
 /// The share of `part` in `whole`: `12.3 %`. A share that is not 0 is not shown as 0.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     let percent = part as f64 * 100.0 / whole.max(1) as f64;
     match percent {
         p if p > 0.0 && p < 0.01 => "<0.01 %".to_owned(),
         p if p > 0.0 && p < 0.095 => format!("{p:.2} %"),
         p => format!("{p:.1} %"),
     }
+}
+
+/// The same in at most this many characters, which are at least 5: `81,234` or `1.23M`.
+pub(crate) fn narrow_rate(a_second: f64, width: usize) -> String {
+    let whole = if a_second == 0.0 { "0".to_owned() } else { rate(a_second) };
+    if whole.len() <= width {
+        return whole;
+    }
+    let (mut n, mut unit) = (a_second, "");
+    for next in ["k", "M", "G", "T"] {
+        if n >= 999.5 {
+            (n, unit) = (n / 1e3, next);
+        }
+    }
+    format!("{}{unit}", three_digits(n.min(9_999.0)))
 }
 
 fn three_digits(n: f64) -> String {
@@ -69,6 +96,24 @@ mod tests {
             ["0 ns", "999 ns", "1.00 µs", "10.0 µs", "85.3 µs", "999 µs", "1.00 ms", "12.3 ms", "1.00 s", "61.0 s"]
         );
         assert_eq!([100, 1_200, 15_000_000, 2_500_000_000].map(round_time), ["100 ns", "1.2 µs", "15 ms", "2.5 s"]);
+    }
+
+    #[test]
+    fn a_long_time_has_two_units() {
+        let times = [0, 59_999, 60_000, 3_599_000, 11_520_000, 360_000_000, u64::MAX];
+        assert_eq!(
+            times.map(long_time),
+            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "3 h 12 min", "4 d 4 h", "213503982334 d 14 h"]
+        );
+    }
+
+    #[test]
+    fn a_rate_fits_its_column() {
+        assert_eq!(
+            [0.0, 81_234.0, 999_400.0, 999_600.0, 1.234e9].map(|n| narrow_rate(n, 6)),
+            ["0.00", "81,234", "999k", "1.00M", "1.23G"]
+        );
+        assert!(narrow_rate(f64::MAX, 6).len() <= 6);
     }
 
     #[test]
