@@ -115,11 +115,18 @@ struct Receipt {
 #[derive(Debug, Serialize, Deserialize, MethodError)]
 enum OrderError {
     #[code(not_found)]
-    NoSuchArticle { article: u64 },
+    NoSuchArticle {
+        article: u64,
+    },
     #[code(resource_exhausted)]
-    SoldOut { article: u64, available: u16 },
+    SoldOut {
+        article: u64,
+        available: u16,
+    },
     #[code(unavailable)]
-    NotCharged { why: String },
+    NotCharged {
+        why: String,
+    },
     Empty,
 }
 
@@ -169,7 +176,11 @@ async fn place_order(order: Order) -> Result<Receipt, OrderError> {
         return Err(OrderError::NoSuchArticle { article: 0 });
     }
     let total = checkout(first.article, first.count).await?;
-    Ok(Receipt { order: first.article * 1000 + 7, total_cents: total, paid: !matches!(order.payment, Payment::Invoice) })
+    Ok(Receipt {
+        order: first.article * 1000 + 7,
+        total_cents: total,
+        paid: !matches!(order.payment, Payment::Invoice),
+    })
 }
 
 /// What an order would cost. It calls `stock.reserve` and `payments.charge` over the network.
@@ -205,9 +216,9 @@ async fn charge(cents: u64) -> bool {
 async fn find(key: Key, since: Option<String>, #[rpc(default = 20)] limit: u8) -> Result<Vec<Receipt>, OrderError> {
     let _ = since;
     match key {
-        Key::Id(id) if id < 1_000_000 => {
-            Ok((0..u64::from(limit)).map(|at| Receipt { order: id + at, total_cents: at * 199, paid: at % 3 != 0 }).collect())
-        }
+        Key::Id(id) if id < 1_000_000 => Ok((0..u64::from(limit))
+            .map(|at| Receipt { order: id + at, total_cents: at * 199, paid: at % 3 != 0 })
+            .collect()),
         Key::Id(article) => Err(OrderError::NoSuchArticle { article }),
         Key::Name(_) => Err(OrderError::NoSuchArticle { article: 0 }),
     }

@@ -87,7 +87,8 @@ mod tests {
         };
         assert_eq!((given(&[]), given(&[token.secret()])), (Ok(()), Ok(())));
         let other = ConsoleToken::new();
-        for wrong in [vec![""], vec![other.secret()], vec![&token.secret()[1..]], vec![token.secret(), token.secret()]] {
+        for wrong in [vec![""], vec![other.secret()], vec![&token.secret()[1..]], vec![token.secret(), token.secret()]]
+        {
             assert_eq!(given(&wrong), Err(Code::PermissionDenied), "{wrong:?}");
         }
         assert_eq!(token.secret().len(), 32);

@@ -48,7 +48,10 @@ async fn a_browser_sees_the_page_and_other_callers_see_what_they_saw_before() {
     let mut caller = Caller::to(running.address).await;
     caller.send(verb("HEAD", "/rpc", &format!("connection: close\r\n{HTML}"))).await;
     let text = caller.rest().await;
-    assert!(text.starts_with("HTTP/1.1 200") && text.contains(&format!("content-length: {}", seen.body.len())), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200") && text.contains(&format!("content-length: {}", seen.body.len())),
+        "{text}"
+    );
     assert!(text.ends_with("\r\n\r\n"), "it has no body: {text}");
 }
 
@@ -71,7 +74,11 @@ async fn it_is_shown_where_names_may_be_learnt_unless_the_server_says_otherwise(
         let running = Running::new(server).await;
         for (path, begins) in [("/rpc", "<!doctype html>"), (SCRIPT, ""), (STYLE, ":root")] {
             let answer = page(running.address, path, headers).await;
-            let expected = if is_shown { answer.status == 200 && answer.body.starts_with(begins) } else { as_without_console(&answer) };
+            let expected = if is_shown {
+                answer.status == 200 && answer.body.starts_with(begins)
+            } else {
+                as_without_console(&answer)
+            };
             assert!(expected, "{what} {path}: {} {}", answer.status, &answer.body[..answer.body.len().min(200)]);
         }
     }
@@ -141,7 +148,9 @@ async fn its_headers_allow_nothing_but_its_own_files() {
     for path in ["/rpc", SCRIPT, STYLE] {
         let answer = page(running.address, path, "").await;
         let policy = answer.header("content-security-policy");
-        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"] {
+        for part in
+            ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]
+        {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{policy}");
@@ -232,7 +241,10 @@ async fn a_call_of_the_page_is_known_by_its_token() {
         ] {
             let refused = raw(running.address, post_with(path, &wrong, body)).await;
             assert_eq!(refused.status, 403, "{wrong}: {refused:?}");
-            assert!(refused.body.contains("reload the page") && refused.body.contains("\"executed\":\"no\""), "{refused:?}");
+            assert!(
+                refused.body.contains("reload the page") && refused.body.contains("\"executed\":\"no\""),
+                "{refused:?}"
+            );
             assert!(!refused.body.contains(&token), "{refused:?}");
         }
         assert_eq!(page(running.address, "/rpc/!schema", &wrong).await.status, 403);
@@ -297,11 +309,17 @@ async fn a_mounted_server_and_one_at_the_root_have_the_page() {
     assert!(is_page(&answer), "{answer:?}");
     // The browser asks for them at the path that it knows.
     assert!(answer.body.contains("\"?!console.js\"") && answer.body.contains("\"?!console.css\""));
-    assert_eq!(page(mounted.address, "/api/rpc?!console.js", "").await.header("content-type"), "text/javascript; charset=utf-8");
+    assert_eq!(
+        page(mounted.address, "/api/rpc?!console.js", "").await.header("content-type"),
+        "text/javascript; charset=utf-8"
+    );
     let root = everything().listing(true).endpoint("/").into_service().unwrap();
     let mounted = Mounted::serving(Router::new().nest_service("/deep/api", root)).await;
     assert!(is_page(&page(mounted.address, "/deep/api", "").await));
-    assert_eq!(page(mounted.address, "/deep/api?!console.css", "").await.header("content-type"), "text/css; charset=utf-8");
+    assert_eq!(
+        page(mounted.address, "/deep/api?!console.css", "").await.header("content-type"),
+        "text/css; charset=utf-8"
+    );
     let root = Running::new(everything().endpoint("/")).await;
     assert!(is_page(&page(root.address, "/", "").await));
     assert_eq!(page(root.address, "/?!console.js", "").await.status, 200);

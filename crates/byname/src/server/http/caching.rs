@@ -60,7 +60,6 @@ impl<'m> CacheRules<'m> {
         }
         out
     }
-
 }
 
 /// Whether a tag is among those that the caller has.
