@@ -210,6 +210,52 @@ const tests = {
     includes(await wrong.text(), '"executed":"no"');
   },
 
+  async "the token is checked by frames too"(page) {
+    const answers = await page.evaluate(async () => {
+      const right = document.querySelector('meta[name="byname-console"]').content;
+      const utf8 = new TextEncoder();
+      const frame = (kind, flags, id, payload) => {
+        const bytes = new Uint8Array(16 + payload.length);
+        const header = new DataView(bytes.buffer);
+        header.setUint32(0, payload.length);
+        header.setUint8(4, kind);
+        header.setUint8(5, flags);
+        header.setBigUint64(8, BigInt(id));
+        bytes.set(payload, 16);
+        return bytes;
+      };
+      const socket = new WebSocket(`ws://${location.host}/rpc`, "byname.v1");
+      socket.binaryType = "arraybuffer";
+      const answers = {};
+      await new Promise((done) => {
+        socket.onmessage = ({ data }) => {
+          for (let at = 0; at < data.byteLength; ) {
+            const header = new DataView(data, at);
+            const [length, kind, id] = [header.getUint32(0), header.getUint8(4), Number(header.getBigUint64(8))];
+            if (kind === 1) {
+              socket.send(frame(1, 0, 0, utf8.encode('{"version":1,"codecs":["json"]}')));
+              socket.send(frame(2, 0, 0, utf8.encode("add")));
+              [right, "0".repeat(32)].forEach((token, at) => {
+                const metadata = utf8.encode(JSON.stringify({ "byname-console": token }));
+                const payload = new Uint8Array([0, 0, 0, 0, 0, 0, 0, metadata.length, ...metadata, ...utf8.encode("[1,2]")]);
+                socket.send(frame(3, 2, at + 1, payload));
+              });
+            } else if (kind === 4 || kind === 5) {
+              answers[id] = new TextDecoder().decode(new Uint8Array(data, at + 16, length));
+            }
+            at += 16 + length;
+          }
+          if (Object.keys(answers).length === 2) done();
+        };
+      });
+      socket.close();
+      return answers;
+    });
+    equal(answers[1], "3");
+    includes(answers[2], "reload the page");
+    includes(answers[2], '"executed":"no"');
+  },
+
   async "headers are sent and not kept"(page) {
     let sent;
     page.on("request", (request) => {
