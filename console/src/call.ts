@@ -8,6 +8,8 @@ export interface CallRequest {
   args: JsonObject;
   /** The items of the stream that it takes. */
   items: Json[] | undefined;
+  /** The arguments that can only be texts. A query has them as they are. */
+  textArguments: Set<string>;
   headers: [string, string][];
   key: string | undefined;
   timeoutMs: string | undefined;
@@ -87,13 +89,19 @@ export async function call(request: CallRequest, events: StreamEvents, signal: A
 /** A function that takes a stream has its other arguments in the query. */
 function query(request: CallRequest): string {
   if (!request.called.takes) return "";
-  const pairs = [...request.args].map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(queryText(value))}`);
+  const pairs = queryPairs(request.args, request.textArguments).map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`);
   return pairs.length === 0 ? "" : `?${pairs.join("&")}`;
 }
 
-/** A value in a query is read as a text first, and then as JSON. A text that looks like JSON keeps its quotes. */
-export function queryText(value: Json): string {
+/** The arguments as a query has them. What is left out is `null`, which could be read as a text. */
+export function queryPairs(args: JsonObject, textArguments: Set<string>): [string, string][] {
+  return [...args].filter(([, value]) => value !== null).map(([name, value]) => [name, queryText(value, textArguments.has(name))]);
+}
+
+/** A value in a query is read as a text first, and then as JSON. Where both may be, a text that looks like JSON has its quotes. */
+function queryText(value: Json, isText: boolean): string {
   if (typeof value !== "string") return write(value);
+  if (isText && !/\p{Surrogate}/u.test(value)) return value;
   try {
     parse(value);
     return write(value);

@@ -1,12 +1,13 @@
 // A call as a program, in the forms of `byname call --as`.
 
-import { queryText } from "./call.ts";
+import { queryPairs } from "./call.ts";
 import { type Json, JsonNumber, type JsonObject, isObject, quote, write } from "./json.ts";
 import { type FunctionInfo, endpoint } from "./service.ts";
 
 export interface WrittenCall {
   called: FunctionInfo;
   args: JsonObject;
+  textArguments: Set<string>;
   headers: [string, string][];
   /** Secrets are left to the environment, so a key that the user chose is written, and no token is. */
   key: string | undefined;
@@ -62,7 +63,7 @@ function urlOf(call: WrittenCall): string {
 }
 
 function pairsOf(call: WrittenCall): [string, string][] {
-  return call.called.takes ? [...call.args].map(([name, value]) => [name, queryText(value)]) : [];
+  return call.called.takes ? queryPairs(call.args, call.textArguments) : [];
 }
 
 function percent(text: string): string {

@@ -7,7 +7,7 @@ import { announce, button, copy, documentation, fill, h, newId, visible } from "
 import { ArgumentsForm, FieldError, randomUuid, valueField } from "./form.ts";
 import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
-import { type Json, JsonError, type JsonObject, isObject, list, parse, write } from "./json.ts";
+import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, write } from "./json.ts";
 import { jsonView } from "./json_view.ts";
 import { type Live, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
@@ -19,6 +19,9 @@ interface Parts {
   live: Live;
   history: History;
   offersFrames: boolean;
+  offersPaths: boolean;
+  /** What the user has typed. It is in memory only. */
+  headers: [string, string][];
 }
 
 /** Items that are shown at once. Earlier ones of a long stream go. */
@@ -42,16 +45,27 @@ export class FunctionView {
   private running: { cancel(): void } | undefined;
   private readonly leave: (() => void)[] = [];
   private items: Json[] = [];
+  /** Items that are sent by hand go over frames. */
+  private readonly byFrames: boolean;
+  private readonly textArguments: Set<string>;
 
   constructor(
     private readonly parts: Parts,
     private readonly called: FunctionInfo,
   ) {
+    this.byFrames = parts.offersFrames && (called.takes !== undefined || !parts.offersPaths);
+    const number = new JsonNumber("7");
+    const isText = (schema: Json) => parts.schemas.accepts(schema, "text") && !parts.schemas.accepts(schema, number);
+    this.textArguments = new Set(called.arguments.filter((argument) => isText(argument.schema)).map((argument) => argument.name));
     this.form = new ArgumentsForm(parts.schemas, called.arguments);
-    this.callButton = h("button", { type: "submit", class: "button primary" }, called.takes && parts.offersFrames ? "Open stream" : "Call");
+    this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
     if (called.keyed) this.key.value = randomUuid();
     this.changed();
+  }
+
+  private callLabel(): string {
+    return this.byFrames && this.called.takes ? "Open stream" : "Call";
   }
 
   /** Ends what the view does in the background. */
@@ -144,7 +158,7 @@ export class FunctionView {
     } },
       h("div", { class: "card-head" }, h("h2", {}, "Arguments"), h("div", { class: "segments", role: "radiogroup", "aria-label": "how the arguments are entered" }, mode("Form", false), mode("JSON", true))),
       this.formPlace, this.complaint,
-      called.takes && !this.parts.offersFrames ? this.itemsPart() : null,
+      called.takes && !this.byFrames ? this.itemsPart() : null,
       called.keyed ? this.keyPart() : null,
       this.optionsPart(),
       h("div", { class: "actions" }, this.callButton,
@@ -184,8 +198,9 @@ export class FunctionView {
     this.timeout.id = ids[0] ?? "";
     const keyed = this.called.keyed;
     if (!keyed) this.key.id = ids[1] ?? "";
-    const add = button("+ header", () => {
+    const insert = (name: string, value: string): HTMLInputElement => {
       const row = { name: h("input", { type: "text", placeholder: "authorization", autocomplete: "off", spellcheck: "false", "aria-label": "name of a header" }), value: h("input", { type: "text", placeholder: "Bearer …", autocomplete: "off", spellcheck: "false", "aria-label": "value of a header" }) };
+      [row.name.value, row.value.value] = [name, value];
       const element = h("div", { class: "item entry" }, row.name, row.value, button("✕", () => {
         this.headerRows.splice(this.headerRows.indexOf(row), 1);
         element.remove();
@@ -194,11 +209,13 @@ export class FunctionView {
       }, { class: "button icon", "aria-label": "remove this header" }));
       this.headerRows.push(row);
       this.headersPlace.append(element);
-      row.name.focus();
-    }, { class: "button small" });
-    return h("details", { class: "options" }, h("summary", {}, "Headers, time-out", keyed ? "" : ", idempotency key"),
+      return row.name;
+    };
+    const add = button("+ header", () => insert("", "").focus(), { class: "button small" });
+    for (const [name, value] of this.parts.headers) insert(name, value);
+    return h("details", { class: "options", open: this.parts.headers.length > 0 }, h("summary", {}, "Headers, time-out", keyed ? "" : ", idempotency key"),
       h("div", { class: "fields" },
-        h("div", { class: "field" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, "headers"), h("span", { class: "quiet" }, "they are not kept")), this.headersPlace, h("div", { class: "row" }, add)),
+        h("div", { class: "field" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, "headers"), h("span", { class: "quiet" }, "sent with each call of this page, and not stored")), this.headersPlace, h("div", { class: "row" }, add)),
         h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[0] }, "time-out"), h("span", { class: "field-type" }, "ms")), this.timeout),
         keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), this.key)));
   }
@@ -335,6 +352,7 @@ export class FunctionView {
   }
 
   private changed(): void {
+    this.parts.headers.splice(0, Infinity, ...this.headers());
     let args: JsonObject;
     try {
       args = this.isJson ? this.readJson() : quietly(() => this.form.read(), this.element);
@@ -343,7 +361,7 @@ export class FunctionView {
       return;
     }
     const { headers, key, timeoutMs } = this.options();
-    this.codePlace.textContent = program({ called: this.called, args, headers, key: this.called.keyed && !this.key.value ? undefined : key, timeoutMs }, this.language);
+    this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.key.value ? undefined : key, timeoutMs }, this.language);
   }
 
   private copyLink(from: HTMLElement): void {
@@ -360,8 +378,8 @@ export class FunctionView {
   private async start(): Promise<void> {
     const args = this.readField(() => this.readArgs());
     if (args === undefined) return;
-    const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, ...this.options(), ...newTrace() };
-    if (this.called.takes && this.parts.offersFrames) return this.startFrames(request);
+    const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
+    if (this.byFrames) return this.startFrames(request);
     const abort = new AbortController();
     const view = new ReplyView(this.reply, this.called, request.traceId);
     this.begin(() => abort.abort(), this.called.streams ? "Stop" : "Cancel");
@@ -409,14 +427,14 @@ export class FunctionView {
       send.disabled = true;
       finish.disabled = true;
       view.answer(answer);
-      this.remember({ ...request, items: sent }, answer, view);
+      this.remember(takes ? { ...request, items: sent } : request, answer, view);
       this.end();
     };
     const of = (isOk: boolean, value: Json | undefined, body: string, status: string): Answer => ({ status, isOk, ms: performance.now() - began, bytes: view.bytes + new Blob([body]).size, traceId: request.traceId, way: "frames", headers: [], value, body });
     const connection = new FrameCall(
-      { name: this.called.name, args: write(request.args), metadata: headersOf(request), timeoutMs: Number(request.timeoutMs ?? 0), takes: true, streams: this.called.streams },
+      { name: this.called.name, args: write(request.args), metadata: headersOf(request), timeoutMs: Number(request.timeoutMs ?? 0), takes: takes !== undefined, streams: this.called.streams },
       {
-        opened: () => field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
+        opened: () => takes && field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
         item: (text) => {
           view.bytes += text.length;
           view.item(parse(text));
@@ -439,7 +457,7 @@ export class FunctionView {
         },
       },
     );
-    view.sending(sending);
+    if (takes) view.sending(sending);
     this.begin(() => {
       connection.cancel();
       view.failed("Cancelled. The function may have run.");
@@ -460,11 +478,16 @@ export class FunctionView {
 
   private end(): void {
     this.running = undefined;
-    this.callButton.textContent = this.called.takes && this.parts.offersFrames ? "Open stream" : "Call";
+    this.callButton.textContent = this.callLabel();
     this.callButton.classList.remove("running");
   }
 
   private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
+    // The same key again would be answered with the same reply.
+    if (this.called.keyed && answer?.isOk) {
+      this.key.value = randomUuid();
+      this.changed();
+    }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
     const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : "cancelled";
     this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", server: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
@@ -564,9 +587,9 @@ function withDefinitions(schema: Json, parts: Parts): Json {
 
 /** A signature in colours. */
 export function signature(text: string): (Node | string)[] {
-  return visible(text).split(/([A-Za-z_][A-Za-z0-9_.]*|->|=\s*(?:"(?:[^"\\]|\\.)*"|[^,)]+))/).map((part, at) => {
+  return visible(text).split(/("(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_.]*|->|-?\b\d[\w.]*)/).map((part, at) => {
     if (at === 1) return h("span", { class: "sig-name" }, part);
-    if (part.startsWith("=")) return h("span", { class: "sig-default" }, part);
+    if (/^("|-?\d|(true|false|null)$)/.test(part)) return h("span", { class: "sig-default" }, part);
     if (part === "->") return h("span", { class: "sig-arrow" }, part);
     if (/^[A-Z]/.test(part) || /^(u|i)(8|16|32|64|128|size)$|^(f32|f64|bool|str|char)$/.test(part)) return h("span", { class: "sig-type" }, part);
     return part;

@@ -18,7 +18,6 @@ export class JsonError extends Error {
 }
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SPACE = /[ \t\r\n]*/y;
 const DEEPEST = 500;
 
@@ -61,9 +60,24 @@ class Reader {
   }
 
   string(): string {
-    const found = this.take(STRING);
-    if (found === undefined) throw this.error("expected a text in double quotes");
-    return JSON.parse(found) as string;
+    if (this.text[this.at] !== '"') throw this.error("expected a text in double quotes");
+    // A pattern would need as much of the stack as the text is long.
+    let end = this.at + 1;
+    for (;;) {
+      end = this.text.indexOf('"', end);
+      if (end < 0) throw this.error("expected a text with a double quote at its end");
+      let slashes = 0;
+      while (this.text[end - 1 - slashes] === "\\") slashes += 1;
+      end += 1;
+      if (slashes % 2 === 0) break;
+    }
+    try {
+      const read = JSON.parse(this.text.slice(this.at, end)) as string;
+      this.at = end;
+      return read;
+    } catch {
+      throw this.error("expected a text without bare control characters and with escapes of JSON");
+    }
   }
 
   value(depth: number): Json {

@@ -25,10 +25,11 @@ const past = new History();
 async function begin(): Promise<void> {
   theme();
   let service: Service;
-  let offersFrames = false;
+  let [offersFrames, offersPaths] = [false, true];
   try {
     const answer = await fetch(urlOf("!live"));
-    offersFrames = (answer.headers.get("byname-ways") ?? "").split(/,\s*/).includes("frames");
+    const ways = (answer.headers.get("byname-ways") ?? "").split(/,\s*/);
+    [offersFrames, offersPaths] = [ways.includes("frames"), ways.includes("path")];
     service = readService(await builtin("!schema"));
   } catch (why) {
     fill(main, h("div", { class: "card" }, h("h1", {}, "The functions can't be read"), h("p", {}, why instanceof Error ? visible(why.message) : String(why)), h("p", { class: "quiet" }, "The page reads ", h("code", {}, "!schema"), ". Rules and interceptors of the server decide whether you may.")));
@@ -37,14 +38,22 @@ async function begin(): Promise<void> {
   document.title = `${location.host} · byname`;
   live.start();
   const list = new FunctionList(service);
+  const headers: [string, string][] = [];
   const schemas = new Schemas(service.definitions);
   let view: View | undefined;
+  const another = h("p", { class: "notice warn", role: "status", hidden: true }, "Another server answers now: it was restarted, or it is another replica. ", h("button", { type: "button", class: "button small", click: () => location.reload() }, "Reload the page"), " to see its functions.");
+  const first = { instance: "" };
+  live.listen(() => {
+    const instance = live.latest?.instance ?? "";
+    first.instance ||= instance;
+    another.hidden = instance === "" || instance === first.instance;
+  });
   const show = (isFirst: boolean): void => {
     const target = read(location.hash);
     view?.close();
     const called = target.page === "f" ? service.functions.find((one) => one.name === target.rest || one.aliases.includes(target.rest)) : undefined;
     if (called) {
-      const made = new FunctionView({ service, schemas, live, history: past, offersFrames }, called);
+      const made = new FunctionView({ service, schemas, live, history: past, offersFrames, offersPaths, headers }, called);
       view = made;
       if (target.args !== undefined) {
         try {
@@ -65,7 +74,8 @@ async function begin(): Promise<void> {
     } else {
       view = new OverviewView(live, service);
     }
-    fill(main, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
+    const notOffered = !offersPaths && !offersFrames && called ? h("p", { class: "notice warn" }, "This server takes no calls by path or by frames, so this page can't call it.") : null;
+    fill(main, another, notOffered, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
     list.select(called?.name);
     for (const link of navigation.querySelectorAll("a")) {
       const isHere = link.getAttribute("href") === `#/${target.page === "trace" ? "calls" : target.page}` || (called !== undefined && link.dataset["for"] === "f");

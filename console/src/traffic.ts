@@ -193,7 +193,7 @@ function tree(all: CallEntry[]): { entry: CallEntry; depth: number }[] {
   const bySpan = new Map(all.filter((entry) => entry.spanId !== undefined).map((entry) => [entry.spanId, entry]));
   const children = new Map<CallEntry | undefined, CallEntry[]>();
   for (const entry of all) {
-    const parent = bySpan.get(entry.parentId);
+    const parent = bySpan.get(entry.parentId) ?? around(entry, all);
     const under = parent === entry ? undefined : parent;
     children.set(under, [...(children.get(under) ?? []), entry]);
   }
@@ -209,6 +209,15 @@ function tree(all: CallEntry[]): { entry: CallEntry; depth: number }[] {
   // A circle of parents has no beginning.
   for (const entry of all) if (!out.some((one) => one.entry === entry)) out.push({ entry, depth: 0 });
   return out;
+}
+
+/** The shortest call that was running all the time, for a call whose caller is not known by its span. */
+function around(entry: CallEntry, all: CallEntry[]): CallEntry | undefined {
+  // The server tells when a call ended in whole milliseconds.
+  const slack = 2;
+  const isAround = (other: CallEntry) =>
+    other.durationUs > entry.durationUs && beganMs(other) <= beganMs(entry) + slack && other.endedMs >= entry.endedMs - slack;
+  return all.filter(isAround).sort((a, b) => a.durationUs - b.durationUs)[0];
 }
 
 export class ServerView extends LiveView {

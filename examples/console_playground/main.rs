@@ -386,7 +386,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .method::<hit>()
         .method::<hits>()
         .method::<hostile>()
-        .frames(!has("--no-frames"));
+        .frames(!has("--no-frames"))
+        .path(!has("--no-paths"));
     let bound = server.serve(address).bind().await?;
     let at = bound.local_addr();
     let client = Client::new(&format!("{at}/rpc"))?;
