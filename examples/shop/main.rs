@@ -97,7 +97,9 @@ async fn main() -> ExitCode {
     let served = match std::env::args().nth(1).as_deref() {
         Some("stock") => serve(Server::new().method::<level>()).await,
         Some(url) => match Client::new(url) {
-            Ok(stock) => serve(Server::new().inject(Shop { stock }).limits(|limits| limits.in_flight = IN_FLIGHT)).await,
+            Ok(stock) => {
+                serve(Server::new().inject(Shop { stock }).limits(|limits| limits.in_flight = IN_FLIGHT)).await
+            }
             Err(error) => Err(error),
         },
         None => Err(Error::new(Code::InvalidArgument, "usage: shop stock | shop URL-OF-THE-STOCK")),

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::peer::Peer;
-use crate::trace_context::TraceId;
+use crate::telemetry_names::{
+    CLIENT_ADDRESS, CLIENT_PORT, DURATION_MS, EXECUTED, IDENTITY, ITEMS_SENT, OK, OTHER, PARENT_ID, REQUEST_BYTES,
+    RESPONSE_BYTES, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, SPAN_ID, TRACE_ID, WAY,
+};
+use crate::trace_context::{ServedSpan, TraceIds};
 use crate::untrusted_text::excerpt;
 
 /// The tracing target of the events.
 const TARGET: &str = "byname::access";
-
-/// The code of a success.
-const OK: &str = "ok";
 
 /// The most bytes of an identity. A SPIFFE ID has no more.
 const LONGEST_IDENTITY: usize = 2048;
@@ -34,6 +36,14 @@ pub(crate) enum CallWay {
     Local,
 }
 
+/// Which function was called.
+#[derive(Clone, Debug)]
+pub(crate) enum LoggedName {
+    Registered(Cow<'static, str>),
+    /// No function has this name. It is escaped and cut.
+    Unknown(String),
+}
+
 /// The entry of a call in the access log, if the log is on. Dropping the entry logs the event. The last result that was set
 /// counts. Without a result the event says that the caller is gone.
 #[derive(Debug)]
@@ -42,7 +52,7 @@ pub(crate) struct AccessEntry(Option<Box<AccessRecord>>);
 
 #[derive(Clone, Debug)]
 struct AccessRecord {
-    name: Option<Cow<'static, str>>,
+    name: Option<LoggedName>,
     peer: Option<Arc<Peer>>,
     way: CallWay,
     began: Instant,
@@ -51,7 +61,10 @@ struct AccessRecord {
     bytes_in: Option<usize>,
     bytes_out: Option<usize>,
     items: Option<u64>,
-    trace_id: Option<TraceId>,
+    /// What the caller says.
+    came_with: Option<TraceIds>,
+    /// The call's own place in its trace, once something has needed it.
+    span: ServedSpan,
 }
 
 impl AccessEntry {
@@ -60,7 +73,7 @@ impl AccessEntry {
         Self(None)
     }
 
-    pub(crate) fn new(way: CallWay, peer: Option<Arc<Peer>>, trace_id: Option<TraceId>, began: Instant) -> Self {
+    pub(crate) fn new(way: CallWay, peer: Option<Arc<Peer>>, came_with: Option<TraceIds>, began: Instant) -> Self {
         Self(Some(Box::new(AccessRecord {
             name: None,
             peer,
@@ -71,7 +84,8 @@ impl AccessEntry {
             bytes_in: None,
             bytes_out: None,
             items: None,
-            trace_id,
+            came_with,
+            span: ServedSpan::default(),
         })))
     }
 
@@ -89,7 +103,7 @@ impl AccessEntry {
     }
 
     /// Which function was called.
-    pub(crate) fn named(&mut self, name: impl FnOnce() -> Cow<'static, str>) {
+    pub(crate) fn named(&mut self, name: impl FnOnce() -> LoggedName) {
         if let Some(record) = &mut self.0 {
             record.name = Some(name());
         }
@@ -100,6 +114,11 @@ impl AccessEntry {
         if let (Some(record), Some(later)) = (self.0.take(), &mut later.0) {
             later.began = record.began;
         }
+    }
+
+    /// Where the place of the call in its trace goes, for the entry to have it too.
+    pub(crate) fn span(&self) -> Option<ServedSpan> {
+        self.0.as_ref().map(|record| record.span.clone())
     }
 
     /// Corrects the way: a JSON-RPC call looks like a plain call until its body is read.
@@ -145,7 +164,10 @@ impl AccessEntry {
         let Some(whole) = self.0.take() else {
             return Vec::new();
         };
-        let part = |bytes| Self(Some(Box::new(AccessRecord { bytes_in: Some(bytes), ..AccessRecord::clone(&whole) })));
+        let part = |bytes| {
+            let span = ServedSpan::default();
+            Self(Some(Box::new(AccessRecord { bytes_in: Some(bytes), span, ..AccessRecord::clone(&whole) })))
+        };
         parts.map(part).collect()
     }
 
@@ -192,20 +214,34 @@ impl AccessRecord {
     #[cold]
     fn log(&self) {
         let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: TARGET,
-            name = self.name.as_deref(),
-            peer = self.peer.as_deref().map(tracing::field::display),
-            identity = self.peer.as_deref().and_then(Peer::proven_name).map(|name| excerpt(name, LONGEST_IDENTITY)),
-            way = self.way.as_str(),
-            ms = self.began.elapsed().as_micros() as f64 / 1000.0,
-            code = self.code,
-            executed = self.executed.as_str(),
-            bytes_in = self.bytes_in.map(bytes),
-            bytes_out = self.bytes_out.map(bytes),
-            items = self.items,
-            trace_id = self.trace_id.as_ref().map(TraceId::as_str),
-        );
+        let ids = self.span.get().map(TraceIds::from).or(self.came_with);
+        let (method, original) = match &self.name {
+            Some(LoggedName::Registered(name)) => (Some(&**name), None),
+            Some(LoggedName::Unknown(name)) => (Some(OTHER), Some(&**name)),
+            None => (None, None),
+        };
+        let peer = self.peer.as_deref();
+        let address = peer.map(|peer| match peer.address.ip() {
+            Some(ip) => ip.to_string(),
+            None => peer.to_string(),
+        });
+        tracing::event!(target: TARGET, Level::INFO, {
+            { RPC_METHOD } = method,
+            { RPC_METHOD_ORIGINAL } = original,
+            { RPC_RESPONSE_STATUS_CODE } = self.code,
+            { DURATION_MS } = self.began.elapsed().as_micros() as f64 / 1000.0,
+            { WAY } = self.way.as_str(),
+            { EXECUTED } = self.executed.as_str(),
+            { CLIENT_ADDRESS } = address.map(tracing::field::display),
+            { CLIENT_PORT } = peer.and_then(|peer| peer.address.port()),
+            { IDENTITY } = peer.and_then(Peer::proven_name).map(|name| excerpt(&name, LONGEST_IDENTITY)),
+            { REQUEST_BYTES } = self.bytes_in.map(bytes),
+            { RESPONSE_BYTES } = self.bytes_out.map(bytes),
+            { ITEMS_SENT } = self.items,
+            { TRACE_ID } = ids.map(|ids| tracing::field::display(ids.trace)),
+            { SPAN_ID } = ids.and_then(|ids| ids.span).map(tracing::field::display),
+            { PARENT_ID } = ids.and_then(|ids| ids.parent).map(tracing::field::display),
+        });
     }
 }
 

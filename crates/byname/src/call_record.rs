@@ -1,21 +1,20 @@
 //! What a server records of one call, whatever way it came in: its place in the counters, among the recent calls, and in the access log.
 //! [`CallRecord`].
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use crate::access_log::{AccessEntry, CallWay};
+use crate::access_log::{AccessEntry, CallWay, LoggedName};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::function_counters::{CallCode, EndedCall};
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::server_counters::ServerCounters;
-use crate::trace_context::TraceIds;
+use crate::trace_context::{ServedSpan, TraceIds};
 
 /// The record of a call. Dropping it counts the call and logs it. The last result that was set counts. Without a result the caller
 /// is gone.
@@ -39,8 +38,22 @@ struct CountedRecord {
     bytes_in: usize,
     bytes_out: usize,
     items: u64,
-    /// Most calls have none.
-    trace: Option<Box<TraceIds>>,
+    /// Where it is in its trace, of a call whose trace may be shown.
+    trace: Option<Box<WatchedTrace>>,
+}
+
+#[derive(Clone, Debug)]
+struct WatchedTrace {
+    /// What the caller says.
+    came_with: Option<TraceIds>,
+    /// The call's own place in its trace, once something has needed it.
+    span: ServedSpan,
+}
+
+impl WatchedTrace {
+    fn ids(&self) -> Option<TraceIds> {
+        self.span.get().map(TraceIds::from).or(self.came_with)
+    }
 }
 
 impl CallRecord {
@@ -49,13 +62,7 @@ impl CallRecord {
         Self { counted: None, access: AccessEntry::none() }
     }
 
-    pub(crate) fn new(
-        counters: Arc<ServerCounters>,
-        way: CallWay,
-        began: Instant,
-        trace: Option<TraceIds>,
-        access: AccessEntry,
-    ) -> Self {
+    pub(crate) fn new(counters: Arc<ServerCounters>, way: CallWay, began: Instant, access: AccessEntry) -> Self {
         let counted = CountedRecord {
             counters,
             function: None,
@@ -66,7 +73,7 @@ impl CallRecord {
             bytes_in: 0,
             bytes_out: 0,
             items: 0,
-            trace: trace.map(Box::new),
+            trace: None,
         };
         Self { counted: Some(counted), access }
     }
@@ -93,15 +100,22 @@ impl CallRecord {
         self.counted = None;
     }
 
-    /// Sets where the call is in its trace.
-    pub(crate) fn of_trace(&mut self, trace: Option<TraceIds>) {
+    /// Notes where the call is in its trace, as its caller says it, and later as the function does.
+    pub(crate) fn watch_trace(&mut self, came_with: Option<TraceIds>) {
         if let Some(counted) = &mut self.counted {
-            counted.trace = trace.map(Box::new);
+            let span = self.access.span().unwrap_or_default();
+            counted.trace = Some(Box::new(WatchedTrace { came_with, span }));
         }
     }
 
+    /// Where the place of the call in its trace goes, for the record to have it too.
+    pub(crate) fn span(&self) -> Option<ServedSpan> {
+        let watched = self.counted.as_ref().and_then(|counted| counted.trace.as_ref());
+        self.access.span().or_else(|| watched.map(|trace| trace.span.clone()))
+    }
+
     /// How the access log names the function, or what was called instead.
-    pub(crate) fn named(&mut self, name: impl FnOnce() -> Cow<'static, str>) {
+    pub(crate) fn named(&mut self, name: impl FnOnce() -> LoggedName) {
         self.access.named(name);
     }
 
@@ -226,7 +240,7 @@ impl CountedRecord {
             items_sent: self.items,
         };
         let number = self.counters.function(self.function).end(&ended);
-        self.counters.offer(self.function, number..number + 1, &ended, self.way, self.trace.map(|trace| *trace));
+        self.counters.offer(self.function, number, &ended, self.way, || self.trace?.ids());
     }
 }
 

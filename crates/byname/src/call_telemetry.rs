@@ -1,25 +1,70 @@
-//! What a server records of each call: its span, and its entry in the access log. [`CallTelemetry`].
+//! What is recorded of each call, on the side that serves it and on the side that makes it: its span, and on a server its entry in
+//! the access log. [`CallTelemetry`], [`RecordedCall`].
+
+#[cfg(feature = "otel")]
+mod otel_bridge;
+#[cfg(not(feature = "otel"))]
+#[path = "call_telemetry/without_otel.rs"]
+mod otel_bridge;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll, ready};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
-use tracing::Span;
+use tracing::field::Empty;
+use tracing::span::Id;
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Span};
 
 use crate::access_log::{AccessEntry, CallWay};
 use crate::call_record::CallRecord;
+use crate::codec::Codec;
+use crate::context::Context;
+use crate::error::{Code, Error};
 use crate::method::Method;
-use crate::outcome::Failure;
+use crate::outcome::items::{ItemSource, Items, NextItems};
+use crate::outcome::{Failure, Returned};
 use crate::peer::Peer;
 use crate::server_counters::ServerCounters;
-use crate::trace_context::{trace_id, trace_ids};
+use crate::telemetry_names::{
+    ATTEMPTS, ERROR_TYPE, OK, OTEL_KIND, OTEL_NAME, OTEL_STATUS_CODE, PARENT_ID, RPC_METHOD, RPC_RESPONSE_STATUS_CODE,
+    SERVER_ADDRESS, SERVER_PORT, SPAN_ID, TRACE_ID,
+};
+use crate::trace_context::{CallSpan, RemoteSpan, ServedSpan, TRACEPARENT, TraceIds, ids, trace_state};
 
 /// What the calls of one server leave behind.
 pub(crate) struct CallTelemetry {
     /// Whether each call is an event of the access log.
     logs_access: bool,
     counters: Arc<ServerCounters>,
+}
+
+/// The span of a call, if a subscriber wants it. The result of the call is recorded once. A call that is dropped before is
+/// recorded as cancelled.
+#[derive(Debug)]
+pub(crate) struct RecordedCall {
+    span: Span,
+    kind: SpanKind,
+    /// OpenTelemetry has the span too.
+    is_exported: bool,
+    is_over: bool,
+}
+
+/// The side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SpanKind {
+    Client,
+    Server,
+}
+
+/// The server that a client calls, as its URL names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CalledServer<'s> {
+    pub(crate) address: &'s str,
+    pub(crate) port: Option<u16>,
 }
 
 impl CallTelemetry {
@@ -49,41 +94,252 @@ impl CallTelemetry {
         metadata: &HeaderMap,
         began: Instant,
     ) -> CallRecord {
-        let trace = trace_ids(metadata);
         let access = match self.logs_access {
-            true => AccessEntry::new(way, peer.cloned(), trace.map(|ids| ids.trace), began),
+            true => AccessEntry::new(way, peer.cloned(), ids(metadata), began),
             false => AccessEntry::none(),
         };
-        CallRecord::new(Arc::clone(&self.counters), way, began, trace, access)
+        CallRecord::new(Arc::clone(&self.counters), way, began, access)
     }
 }
 
-/// The span of one call. It has the registered name, so that there are never more names than functions.
-pub(crate) fn span(method: &Method, metadata: &HeaderMap) -> Span {
-    let span = tracing::info_span!(
-        // Filters of users may name it.
-        target: "byname::dispatch",
-        "rpc.serve",
-        rpc.method = %method.name,
-        rpc.code = tracing::field::Empty,
-        trace_id = tracing::field::Empty,
-    );
-    // If the feature `log` of tracing is on, the values of a disabled span are computed too.
-    if !span.is_disabled()
-        && let Some(id) = trace_id(metadata)
-    {
-        span.record("trace_id", id.as_str());
+impl RecordedCall {
+    /// A call that is served. Its span has the registered name, so that there are never more names than functions. `place` is
+    /// set to where it is in its trace, if the span is recorded.
+    pub(crate) fn served(method: &Method, metadata: &HeaderMap, place: &mut Option<ServedSpan>) -> Self {
+        let span = tracing::info_span!(
+            // Filters of users may name it.
+            target: "byname::dispatch",
+            "rpc.serve",
+            { RPC_METHOD } = %method.name,
+            { RPC_RESPONSE_STATUS_CODE } = Empty,
+            { ERROR_TYPE } = Empty,
+            { TRACE_ID } = Empty,
+            { SPAN_ID } = Empty,
+            { PARENT_ID } = Empty,
+            { OTEL_NAME } = Empty,
+            { OTEL_KIND } = Empty,
+            { OTEL_STATUS_CODE } = Empty,
+        );
+        let mut call = Self::new(span, SpanKind::Server);
+        // If the feature `log` of tracing is on, the values of a disabled span are computed too.
+        if !call.is_over {
+            let parent = RemoteSpan::of(metadata);
+            let exported = call.export(&method.name, parent, Some(metadata));
+            let found = exported.map_or_else(|| CallSpan::of_headers(metadata, true), |(span, _)| span);
+            call.record_ids(place.get_or_insert_default().get_or_init(|| found).into());
+        }
+        call
     }
-    span
+
+    /// A call that is made. `None` if its span is not recorded.
+    #[inline]
+    pub(crate) fn made<'s>(name: &str, server: impl FnOnce() -> Option<CalledServer<'s>>) -> Option<Self> {
+        let span = tracing::info_span!(
+            target: "byname::client::call",
+            "rpc.call",
+            { RPC_METHOD } = %name,
+            { SERVER_ADDRESS } = Empty,
+            { SERVER_PORT } = Empty,
+            { RPC_RESPONSE_STATUS_CODE } = Empty,
+            { ERROR_TYPE } = Empty,
+            { ATTEMPTS } = Empty,
+            { TRACE_ID } = Empty,
+            { SPAN_ID } = Empty,
+            { PARENT_ID } = Empty,
+            { OTEL_NAME } = Empty,
+            { OTEL_KIND } = Empty,
+            { OTEL_STATUS_CODE } = Empty,
+        );
+        if !is_recorded(&span) {
+            return None;
+        }
+        if let Some(CalledServer { address, port }) = server() {
+            span.record(SERVER_ADDRESS, address);
+            if let Some(port) = port {
+                span.record(SERVER_PORT, port);
+            }
+        }
+        Some(Self::new(span, SpanKind::Client))
+    }
+
+    fn new(span: Span, kind: SpanKind) -> Self {
+        let span = if is_recorded(&span) { span } else { Span::none() };
+        Self { is_over: span.is_none(), span, kind, is_exported: false }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Records what the call has come to. A stream that has begun is followed to its end.
+    pub(crate) fn end(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
+        match result {
+            _ if self.is_over => result,
+            Ok(Returned::Stream(items)) => Ok(Returned::Stream(Items::new(RecordedItems { items, call: self }))),
+            result => {
+                self.record(&result);
+                result
+            }
+        }
+    }
+
+    pub(crate) fn record<T>(&mut self, result: &Result<T, Failure>) {
+        match result {
+            Ok(_) => self.succeeded(),
+            Err(failure) => self.failed(failure.error()),
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.span.record(RPC_RESPONSE_STATUS_CODE, OK);
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.failed_with(error.code());
+    }
+
+    fn failed_with(&mut self, code: Code) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.span.record(RPC_RESPONSE_STATUS_CODE, code.as_str());
+        self.span.record(ERROR_TYPE, code.as_str());
+        if self.is_exported && (self.kind == SpanKind::Client || is_fault_of_server(code)) {
+            self.span.record(OTEL_STATUS_CODE, "ERROR");
+        }
+    }
+
+    /// Gives the span to OpenTelemetry, if it has a subscriber there.
+    fn export(
+        &mut self,
+        name: &str,
+        parent: Option<RemoteSpan>,
+        came: Option<&HeaderMap>,
+    ) -> Option<(CallSpan, Option<HeaderValue>)> {
+        let exported = otel_bridge::export(&self.span, self.kind.as_str(), name, parent, came);
+        self.is_exported = exported.is_some();
+        exported
+    }
+
+    fn record_ids(&mut self, TraceIds { trace, span, parent }: TraceIds) {
+        self.span.record(TRACE_ID, tracing::field::display(trace));
+        self.span.record(SPAN_ID, span.map(tracing::field::display));
+        self.span.record(PARENT_ID, parent.map(tracing::field::display));
+    }
 }
 
-/// Records the result of a call in its span.
-pub(crate) fn record<T>(span: &Span, result: &Result<T, Failure>) {
+impl Drop for RecordedCall {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.failed_with(Code::Cancelled);
+        }
+    }
+}
+
+impl SpanKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            SpanKind::Client => "client",
+            SpanKind::Server => "server",
+        }
+    }
+}
+
+/// Puts the trace of a call that is made into its headers. `serving` is the call that is served meanwhile, and `own` are the
+/// headers that were set for this call alone. A trace that the caller has set goes out as it is. Returns where the call is in its trace,
+/// if it belongs to one.
+pub(crate) fn put_trace(
+    mut call: Option<&mut RecordedCall>,
+    name: &str,
+    serving: Option<&Context>,
+    own: &HeaderMap,
+    headers: &mut HeaderMap,
+) -> Option<TraceIds> {
+    let set = match serving {
+        _ if own.contains_key(TRACEPARENT) => Some(own),
+        None if headers.contains_key(TRACEPARENT) => Some(&*headers),
+        _ => None,
+    };
+    if let Some(set) = set {
+        let parent = RemoteSpan::of(set);
+        let ids = parent.map(|RemoteSpan { trace, id, .. }| TraceIds { trace, span: None, parent: Some(id) });
+        if let Some(call) = call {
+            call.export(name, parent, Some(set));
+            if let Some(ids) = ids {
+                call.record_ids(ids);
+            }
+        }
+        return ids;
+    }
+    let served = serving.map(|serving| serving.span().as_parent());
+    let came = serving.map(Context::metadata);
+    let exported = call.as_mut().and_then(|call| call.export(name, served, came));
+    let (span, state) = match (exported, served) {
+        (Some(exported), _) => exported,
+        (None, Some(served)) => (CallSpan::under(served), None),
+        (None, None) if call.is_some() => (CallSpan::begin(true), None),
+        (None, None) => return None,
+    };
+    span.put(state.or_else(|| came.and_then(trace_state)), headers);
+    if let Some(call) = call {
+        call.record_ids(span.into());
+    }
+    Some(span.into())
+}
+
+/// Whether a subscriber gets this span. A thread without a subscriber has such spans too, while other threads have one.
+fn is_recorded(span: &Span) -> bool {
+    let has_subscriber = |(_, subscriber): (&Id, &Dispatch)| !subscriber.is::<NoSubscriber>();
+    !span.is_disabled() && span.with_subscriber(has_subscriber).unwrap_or_default()
+}
+
+/// Records how often the call was sent in whose span this runs.
+pub(crate) fn record_attempts(sent: u32) {
+    let span = Span::current();
     if !span.is_disabled() {
-        let code = match result {
-            Ok(_) => "ok",
-            Err(Failure::Method { error, .. } | Failure::Rpc(error)) => error.code().as_str(),
-        };
-        span.record("rpc.code", code);
+        span.record(ATTEMPTS, sent);
+    }
+}
+
+/// Whether a server that answers with this code is what has failed, and not the call.
+fn is_fault_of_server(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// The items of a stream that answers a call. Their end is the end of the call.
+struct RecordedItems {
+    items: Items,
+    call: RecordedCall,
+}
+
+impl ItemSource for RecordedItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        match &next {
+            NextItems::Batch(_) => {}
+            NextItems::End => self.call.succeeded(),
+            NextItems::Failed(failure) => self.call.failed(failure.error()),
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.call.failed(why.error());
+        self.items.give_up(why);
     }
 }

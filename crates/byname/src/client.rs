@@ -215,6 +215,8 @@ struct CallScope {
     timeout: Option<Duration>,
     policies: PolicySet,
     headers: HeaderMap,
+    /// Whether the baggage of a call that is served goes with the calls that are made meanwhile.
+    passes_baggage_on: bool,
     refused: Option<Error>,
     /// The token of its calls, if it expires. Another one is in `headers`.
     token: Option<Arc<RenewedToken>>,
@@ -236,6 +238,7 @@ impl CallScope {
             timeout: None,
             policies: PolicySet::default(),
             headers: HeaderMap::new(),
+            passes_baggage_on: false,
             refused: None,
             token: None,
             has_token: false,
@@ -615,6 +618,24 @@ impl Client {
         self.scoped(|scope| {
             scope.refused = metadata::set(&mut scope.headers, name, value).err().or(scope.refused.take())
         })
+    }
+
+    /// The same service, whose calls have the [`baggage`](https://www.w3.org/TR/baggage/) of the call during which they are
+    /// made: the values that its callers have put beside their trace, such as the plan of a customer. Off by default, because
+    /// everybody on the way can read them, and another service may not be meant to. A `baggage` that is set for a call itself has
+    /// precedence.
+    ///
+    /// At most 64 members and 8 KiB are passed on, whole members from the front. A function reads its own by
+    /// [`Context::header`]. **Never decide by baggage what a caller may do.** Every caller can write into it whatever it likes.
+    ///
+    /// ```
+    /// # fn example(data: byname::Client) {
+    /// let data = data.pass_on_baggage(true);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pass_on_baggage(&self, on: bool) -> Self {
+        self.scoped(|scope| scope.passes_baggage_on = on)
     }
 
     /// The same service with `authorization: Bearer` and this token on each call.

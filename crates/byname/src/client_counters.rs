@@ -16,8 +16,8 @@ use crate::method::Method;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
-use crate::server_counters::OTHER;
 use crate::stats::FunctionStats;
+use crate::telemetry_names::OTHER;
 use crate::trace_context::TraceIds;
 
 /// The most names that are counted by themselves, of calls by name.
@@ -96,7 +96,7 @@ impl ClientCounters {
         {
             let function = slot.get_or_init(|| self.named(&method.name, true));
             // A prefix of the client makes another name.
-            if *function.name == *name {
+            if std::ptr::eq(name, &*method.name) || *function.name == *name {
                 return Arc::clone(function);
             }
         }
@@ -187,14 +187,16 @@ pub(crate) struct ClientCallRecord {
     function: Option<Arc<ClientFunction>>,
     began: Instant,
     request_bytes: usize,
+    /// Most calls have none.
+    trace: Option<Box<TraceIds>>,
 }
 
 impl ClientCallRecord {
     /// A call of this function begins.
     #[inline]
-    pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant) -> Self {
+    pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant, trace: Option<TraceIds>) -> Self {
         function.counters.begin();
-        Self { function: Some(function), began: now, request_bytes: 0 }
+        Self { function: Some(function), began: now, request_bytes: 0, trace: trace.map(Box::new) }
     }
 
     /// The size of the request, in bytes.
@@ -202,29 +204,29 @@ impl ClientCallRecord {
         self.request_bytes = bytes;
     }
 
-    /// What the call came to, with its place in its trace. A stream that answers it is counted until its end.
+    /// What the call came to. A stream that answers it is counted until its end.
     #[inline]
-    pub(crate) fn end(mut self, result: &mut Result<Returned, Failure>, trace: Option<TraceIds>) {
+    pub(crate) fn end(mut self, result: &mut Result<Returned, Failure>) {
         let mut ended = EndedCall::default();
         match result {
             Ok(Returned::Value(ReturnedValue::Encoded(_, bytes))) => ended.response_bytes = bytes.len() as u64,
             Ok(Returned::Value(_)) => {}
-            Ok(Returned::Stream(_)) => return self.follow(result, trace),
+            Ok(Returned::Stream(_)) => return self.follow(result),
             Err(failure) => self.failed(&mut ended, failure),
         }
-        self.count(ended, trace);
+        self.count(ended);
     }
 
     #[cold]
-    fn follow(self, result: &mut Result<Returned, Failure>, trace: Option<TraceIds>) {
+    fn follow(self, result: &mut Result<Returned, Failure>) {
         if let Ok(Returned::Stream(items)) = result {
             let inner = std::mem::replace(items, Items::new(NoItems));
-            *items = Items::new(ReceivedItems { items: inner, record: self, received: EndedCall::default(), trace });
+            *items = Items::new(ReceivedItems { items: inner, record: self, received: EndedCall::default() });
         }
     }
 
     #[inline]
-    fn count(&mut self, mut ended: EndedCall, trace: Option<TraceIds>) {
+    fn count(&mut self, mut ended: EndedCall) {
         let Some(function) = self.function.take() else { return };
         let took = self.began.elapsed();
         ended.nanos = took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into());
@@ -235,7 +237,7 @@ impl ClientCallRecord {
         let number = function.counters.end(&ended);
         if function.recent.wants(number..number + 1, ended.nanos) {
             let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
-            function.recent.offer(RecentCall::new(name, &ended, side, trace));
+            function.recent.offer(RecentCall::new(name, &ended, side, self.trace.as_deref().copied()));
         }
     }
 
@@ -255,7 +257,7 @@ impl Drop for ClientCallRecord {
     #[inline]
     fn drop(&mut self) {
         if self.function.is_some() {
-            self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() }, None);
+            self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
         }
     }
 }
@@ -269,7 +271,6 @@ struct ReceivedItems {
     items: Items,
     record: ClientCallRecord,
     received: EndedCall,
-    trace: Option<TraceIds>,
 }
 
 impl ItemSource for ReceivedItems {
@@ -285,13 +286,13 @@ impl ItemSource for ReceivedItems {
                 self.received.response_bytes += bytes as u64;
             }
             NextItems::End => {
-                let (ended, trace) = (self.received, self.trace);
-                self.record.count(ended, trace);
+                let ended = self.received;
+                self.record.count(ended);
             }
             NextItems::Failed(failure) => {
-                let (mut ended, trace) = (self.received, self.trace);
+                let mut ended = self.received;
                 self.record.failed(&mut ended, failure);
-                self.record.count(ended, trace);
+                self.record.count(ended);
             }
         }
         Poll::Ready(next)
@@ -309,8 +310,8 @@ impl ItemSource for ReceivedItems {
 impl Drop for ReceivedItems {
     /// A stream that was dropped before its end has still brought its items.
     fn drop(&mut self) {
-        let (ended, trace) = (EndedCall { code: Some(Code::Cancelled), ..self.received }, self.trace);
-        self.record.count(ended, trace);
+        let ended = EndedCall { code: Some(Code::Cancelled), ..self.received };
+        self.record.count(ended);
     }
 }
 
@@ -330,8 +331,8 @@ mod tests {
     use super::*;
 
     fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
-        let record = ClientCallRecord::begin(counters.function(name, None), Instant::now());
-        record.end(&mut { result }, None);
+        let record = ClientCallRecord::begin(counters.function(name, None), Instant::now(), None);
+        record.end(&mut { result });
     }
 
     fn unknown() -> Result<Returned, Failure> {
@@ -367,7 +368,7 @@ mod tests {
     async fn a_call_that_is_dropped_is_cancelled() {
         let counters = ClientCounters::new("http://data:1/rpc".into());
         call(&counters, "f", value());
-        let record = ClientCallRecord::begin(counters.function("f", None), Instant::now());
+        let record = ClientCallRecord::begin(counters.function("f", None), Instant::now(), None);
         assert_eq!(shown(&counters), [("f".to_owned(), 1, 1)]);
         drop(record);
         assert_eq!(shown(&counters), [("f".to_owned(), 2, 0)]);

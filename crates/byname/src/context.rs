@@ -21,7 +21,7 @@ use crate::metadata;
 use crate::peer::Peer;
 use crate::priority::Priority;
 use crate::runtime;
-use crate::trace_context;
+use crate::trace_context::{self, CallSpan, ServedSpan, TraceIds};
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -92,8 +92,8 @@ struct ContextInner {
     reply_metadata: OnceLock<Box<Mutex<HeaderMap>>>,
     /// A call that the function made was not repeated because there were too many repetitions.
     is_final: AtomicBool,
-    /// The span id of this call. It is made when the first call that needs it is made.
-    span: OnceLock<u64>,
+    /// Its place in its trace. It is found, or the trace begun, when the first call that needs it is made.
+    span: OnceLock<ServedSpan>,
 }
 
 impl Context {
@@ -185,13 +185,12 @@ impl Context {
         metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
     }
 
-    /// The `traceparent` for requests that this function makes: the trace of the caller, and a span id of this call as the
-    /// parent. The id stays the same during the call. Calls through a [`Client`](crate::Client) carry it by themselves; set
-    /// it on other requests. `None` if the caller sent no `traceparent`, or one that is not valid
-    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/).
-    pub fn traceparent(&self) -> Option<String> {
-        let value = trace_context::traceparent(&self.0.metadata, || self.span())?;
-        value.to_str().ok().map(str::to_owned)
+    /// The `traceparent` for requests that this function makes: the trace of the call, and the span id of the call as the
+    /// parent. It stays the same during the call. Calls through a [`Client`](crate::Client) are joined to the trace by
+    /// themselves; set it on other requests. If the caller sent no `traceparent`, or one that is not valid
+    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/), the trace begins with this call.
+    pub fn traceparent(&self) -> String {
+        String::from_utf8_lossy(self.span().traceparent().as_bytes()).into_owned()
     }
 
     /// Spawns a task that is a part of the call that is served now: [`Context::current`] is the same there, and calls that it
@@ -266,6 +265,7 @@ impl Context {
         deadline: Instant,
         priority: Priority,
         readonly: bool,
+        span: Option<ServedSpan>,
     ) -> Self {
         Self(Arc::new(ContextInner {
             method,
@@ -279,7 +279,7 @@ impl Context {
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
             is_final: AtomicBool::new(false),
-            span: OnceLock::new(),
+            span: span.map_or_else(OnceLock::new, OnceLock::from),
         }))
     }
 
@@ -294,9 +294,24 @@ impl Context {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Adds the trace of this call, if there is one, to the headers of a call that the function makes.
-    pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
-        trace_context::pass_on(&self.0.metadata, || self.span(), made);
+    /// Where this call is in its trace, by the ids that exist. None is made.
+    #[allow(dead_code, reason = "the list of recent calls reads them")]
+    pub(crate) fn trace_ids(&self) -> Option<TraceIds> {
+        match self.0.span.get().and_then(ServedSpan::get) {
+            Some(span) => Some(span.into()),
+            None => trace_context::ids(&self.0.metadata),
+        }
+    }
+
+    /// Where this call is in its trace. The trace begins here if its caller named none.
+    pub(crate) fn span(&self) -> CallSpan {
+        let span = self.0.span.get_or_init(ServedSpan::default);
+        span.get_or_init(|| CallSpan::of_headers(&self.0.metadata, false))
+    }
+
+    /// Adds the baggage of this call to the headers of a call that the function makes.
+    pub(crate) fn pass_baggage_on(&self, made: &mut HeaderMap) {
+        trace_context::pass_baggage_on(&self.0.metadata, made);
     }
 
     /// Adds the number of this attempt, if it is not the first, to the headers of a call that the function makes.
@@ -318,10 +333,6 @@ impl Context {
 
     pub(crate) fn is_final(&self) -> bool {
         self.0.is_final.load(Ordering::Relaxed)
-    }
-
-    fn span(&self) -> u64 {
-        *self.0.span.get_or_init(trace_context::new_span)
     }
 
     /// Runs `f` as a part of this call.
@@ -375,7 +386,30 @@ mod tests {
     use super::*;
 
     fn context(deadline: Instant) -> Context {
-        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false)
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false, None)
+    }
+
+    #[test]
+    fn reading_the_ids_of_a_call_makes_none() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let given = |value: String| HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
+        let context = |metadata| {
+            let deadline = Instant::now();
+            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false, None)
+        };
+        let call = context(given(format!("00-{trace}-00000000000000b7-01")));
+        let ids = |call: &Context| {
+            let TraceIds { trace, span, parent } = call.trace_ids()?;
+            Some((trace.to_string(), span.map(|id| id.to_string()), parent.map(|id| id.to_string())))
+        };
+        let parent = Some("00000000000000b7".to_owned());
+        assert_eq!(ids(&call), Some((trace.to_owned(), None, parent.clone())));
+        let own = call.traceparent()[36..52].to_owned();
+        assert_eq!(ids(&call), Some((trace.to_owned(), Some(own), parent)));
+        let call = context(HeaderMap::new());
+        assert_eq!(ids(&call), None);
+        let begun = call.traceparent();
+        assert_eq!(ids(&call), Some((begun[3..35].to_owned(), Some(begun[36..52].to_owned()), None)));
     }
 
     #[test]

@@ -4,7 +4,6 @@ pub(crate) mod inline;
 mod keyed_call;
 mod streaming_function;
 
-use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,12 +19,13 @@ use tracing::Instrument as _;
 
 use self::keyed_call::{KeyedCall, KeyedCalls};
 use self::streaming_function::FunctionItems;
+use crate::access_log::LoggedName;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_record::CallRecord;
 use crate::call_semaphore::{HeldPermit, Permit};
-use crate::call_telemetry::{self, CallTelemetry};
+use crate::call_telemetry::{CallTelemetry, RecordedCall};
 use crate::catch_panic::{Panicked, caught};
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
@@ -51,10 +51,11 @@ use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::server_counters::OTHER;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
+use crate::telemetry_names::OTHER;
+use crate::trace_context::{self, ServedSpan};
 use crate::untrusted_text::{excerpt, quoted};
 use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::InstanceId;
@@ -320,10 +321,22 @@ impl Dispatch {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
-    /// Notes in the record of a call which function it names, if there is one.
-    pub(crate) fn record_name(&self, record: &mut CallRecord, name: &str, entry: Option<&Arc<RegistryEntry>>) {
+    /// Notes in the record of a call with these headers which function it names, if there is one.
+    pub(crate) fn record_name(
+        &self,
+        record: &mut CallRecord,
+        name: &str,
+        entry: Option<&Arc<RegistryEntry>>,
+        metadata: &HeaderMap,
+    ) {
         match entry {
-            Some(entry) => record.of_function(entry.index),
+            Some(entry) => {
+                record.of_function(entry.index);
+                // Of many quick calls few are shown.
+                if !entry.is_quick() || self.telemetry.counters().recent.keeps_each() {
+                    record.watch_trace(trace_context::ids(metadata));
+                }
+            }
             // Looking must not change what is seen.
             None if name.starts_with('!') => record.do_not_count(),
             None => {}
@@ -332,10 +345,10 @@ impl Dispatch {
     }
 
     /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
-    pub(crate) fn logged_name(&self, name: &str, entry: Option<&Arc<RegistryEntry>>) -> Cow<'static, str> {
+    pub(crate) fn logged_name(&self, name: &str, entry: Option<&Arc<RegistryEntry>>) -> LoggedName {
         match entry {
-            Some(entry) => entry.handler.method.name.clone(),
-            None => Cow::Owned(excerpt(name, LOGGED_NAME)),
+            Some(entry) => LoggedName::Registered(entry.handler.method.name.clone()),
+            None => LoggedName::Unknown(excerpt(name, LOGGED_NAME)),
         }
     }
 
@@ -352,7 +365,7 @@ impl Dispatch {
     }
 
     /// As [`run`](Self::run), for a name that was already looked up. `entry` is the result.
-    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
+    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
                 return self.admit(None, request).await;
@@ -360,21 +373,21 @@ impl Dispatch {
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
-        let span = call_telemetry::span(&entry.handler.method, &request.metadata);
+        let recorded = RecordedCall::served(&entry.handler.method, &request.metadata, &mut request.span);
+        let span = recorded.span().clone();
         let reply = if !self.interceptors.is_empty() {
-            self.intercepted(Some(entry), request).instrument(span.clone()).await
+            self.intercepted(Some(entry), request).instrument(span).await
         } else if self.has_rules() || self.is_keyed(&entry.handler.method, &request.metadata) {
-            Box::pin(self.admit(Some(entry), request)).instrument(span.clone()).await
+            Box::pin(self.admit(Some(entry), request)).instrument(span).await
         } else {
             match span.in_scope(|| self.begin_request(entry, request)) {
-                Ok(call) if entry.handler.method.streams => Box::pin(self.stream(call)).instrument(span.clone()).await,
+                Ok(call) if entry.handler.method.streams => Box::pin(self.stream(call)).instrument(span).await,
                 // A future of ours around this one would copy it.
-                Ok(call) => call.instrument(span.clone()).await,
+                Ok(call) => call.instrument(span).await,
                 Err(error) => error.into(),
             }
         };
-        call_telemetry::record(&span, &reply.result);
-        reply
+        Reply { result: recorded.end(reply.result), ..reply }
     }
 
     /// Runs one call through the interceptors. It has its permit from the start, because interceptors count as work in
@@ -505,6 +518,7 @@ impl Dispatch {
             permit,
             share,
             room,
+            span,
         } = request;
         let origin = CallOrigin {
             metadata,
@@ -516,6 +530,7 @@ impl Dispatch {
             permit,
             share,
             room,
+            span,
             items,
             takes_stream,
         };
@@ -564,6 +579,7 @@ impl Dispatch {
             permit,
             share,
             room,
+            span,
             items,
             takes_stream,
         } = origin;
@@ -593,7 +609,7 @@ impl Dispatch {
             None => ResultTarget::Local(None),
             Some(codec) => ResultTarget::Encoded(codec, room),
         };
-        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly);
+        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly, span);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
@@ -735,7 +751,7 @@ impl Dispatch {
             instance: self.instance().to_string(),
             uptime: Instant::now().saturating_duration_since(counters.since),
             functions: functions.collect(),
-            other: FunctionStats::new(Cow::Borrowed(OTHER), 0, counters.other().read()),
+            other: FunctionStats::new(OTHER.into(), 0, counters.other().read()),
             in_flight: self.admission.in_flight(),
             in_flight_limit: self.admission.most_in_flight(),
             connections,
@@ -854,6 +870,8 @@ struct CallOrigin {
     share: Option<Permit>,
     /// Memory for its result.
     room: Vec<u8>,
+    /// Its place in its trace, if something has needed it.
+    span: Option<ServedSpan>,
     /// The caller's stream.
     items: Option<Items>,
     /// Whether the caller accepts a stream as the answer.

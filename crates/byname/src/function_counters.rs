@@ -123,12 +123,19 @@ impl CallRun {
 
     /// Adds a call that succeeded and that it [takes](Self::takes).
     #[inline]
-    pub(crate) fn add(&mut self, function: usize, bucket: usize, call: &EndedCall) {
+    pub(crate) fn add(
+        &mut self,
+        function: usize,
+        bucket: usize,
+        nanos: u64,
+        request_bytes: usize,
+        response_bytes: usize,
+    ) {
         (self.function, self.bucket) = (function, bucket);
         self.calls += 1;
-        self.nanos += call.nanos;
-        self.request_bytes += call.request_bytes;
-        self.response_bytes += call.response_bytes;
+        self.nanos += nanos;
+        self.request_bytes += request_bytes as u64;
+        self.response_bytes += response_bytes as u64;
     }
 
     /// The function of its calls. `None` if it has none.
@@ -144,7 +151,7 @@ impl CallRun {
         add(&counters.request_bytes, self.request_bytes);
         add(&counters.response_bytes, self.response_bytes);
         let numbers = before..before + self.calls;
-        *self = Self::default();
+        (self.calls, self.nanos, self.request_bytes, self.response_bytes) = (0, 0, 0, 0);
         numbers
     }
 }
@@ -256,14 +263,13 @@ mod tests {
         let counters = FunctionCounters::default();
         let mut run = CallRun::default();
         assert_eq!((run.function(), run.takes(7, 1)), (None, true));
-        let ended = EndedCall { nanos: MILLI, request_bytes: 1, response_bytes: 2, ..EndedCall::default() };
         for _ in 0..3 {
             assert!(run.takes(7, bucket(MILLI)));
-            run.add(7, bucket(MILLI), &ended);
+            run.add(7, bucket(MILLI), MILLI, 1, 2);
         }
         assert!(!run.takes(8, bucket(MILLI)) && !run.takes(7, bucket(2 * MILLI)));
         assert_eq!((run.function(), run.flush(&counters), run.function()), (Some(7), 0..3, None));
-        run.add(7, bucket(MILLI), &ended);
+        run.add(7, bucket(MILLI), MILLI, 1, 2);
         assert_eq!(run.flush(&counters), 3..4);
         let read = counters.read();
         assert_eq!((read.calls(), read.request_bytes, read.response_bytes), (4, 4, 8));

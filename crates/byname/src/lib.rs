@@ -162,6 +162,7 @@ mod simulated_world;
 pub mod simulation;
 mod stats;
 mod stream_argument;
+mod telemetry_names;
 mod trace_context;
 mod transport;
 mod untrusted_text;

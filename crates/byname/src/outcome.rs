@@ -46,6 +46,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The ERROR object, without data.
+    pub(crate) fn error(&self) -> &Error {
+        let (Failure::Rpc(error) | Failure::Method { error, .. }) = self;
+        error
+    }
+
     /// The ERROR object, without data, for an error that the function returned.
     pub(crate) fn method_error(name: &str, code: Code, message: OwnMessage) -> Error {
         let message = match message {

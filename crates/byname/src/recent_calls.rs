@@ -87,6 +87,12 @@ impl RecentCallList {
         (numbers.end - 1) & stride < numbers.end - numbers.start || nanos > self.slow.load(Ordering::Relaxed)
     }
 
+    /// Whether few calls come, so that each is offered.
+    #[inline]
+    pub(crate) fn keeps_each(&self) -> bool {
+        self.stride.load(Ordering::Relaxed) == 0
+    }
+
     /// Keeps a call that is [wanted](Self::wants), if it is one of the slowest, or if none was kept for a while.
     #[cold]
     pub(crate) fn offer(&self, call: RecentCall) {

@@ -16,6 +16,7 @@ use crate::method::Method;
 use crate::outcome::{Failure, Items, Returned};
 use crate::peer::Peer;
 use crate::priority::Priority;
+use crate::trace_context::ServedSpan;
 
 /// A call as interceptors see it. It is the same for every way in.
 pub struct Request {
@@ -44,6 +45,8 @@ pub struct Request {
     pub(crate) share: Option<Permit>,
     /// A buffer to encode the result into.
     pub(crate) room: Vec<u8>,
+    /// Its place in its trace, for those who record the call and for the function. `None` if nothing has needed it.
+    pub(crate) span: Option<ServedSpan>,
 }
 
 /// The description of a function, of the server or of a stub.
@@ -69,6 +72,7 @@ impl Request {
             permit: None,
             share: None,
             room: Vec::new(),
+            span: None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a server counts: [`ServerCounters`].
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -10,10 +9,8 @@ use tokio::time::Instant;
 use crate::access_log::CallWay;
 use crate::function_counters::{CallRun, EndedCall, FunctionCounters, bucket};
 use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
+use crate::telemetry_names::OTHER;
 use crate::trace_context::TraceIds;
-
-/// How calls of names are counted that no function has.
-pub(crate) const OTHER: &str = "_OTHER";
 
 /// The counters of one server.
 #[derive(Debug)]
@@ -64,19 +61,19 @@ impl ServerCounters {
         &self.other
     }
 
-    /// Offers a call that was counted, or the last of several that have these numbers in their bucket, to the recent calls.
+    /// Offers a call that was counted and has this number in its bucket to the recent calls.
     #[inline]
     pub(crate) fn offer(
         &self,
         function: Option<usize>,
-        numbers: Range<u64>,
+        number: u64,
         call: &EndedCall,
         way: CallWay,
-        trace: Option<TraceIds>,
+        trace: impl FnOnce() -> Option<TraceIds>,
     ) {
-        if self.recent.wants(numbers, call.nanos) {
+        if self.recent.wants(number..number + 1, call.nanos) {
             let name = self.name(function);
-            self.recent.offer(RecentCall::new(name, call, CallSide::Server { way: way.as_str() }, trace));
+            self.recent.offer(RecentCall::new(name, call, CallSide::Server { way: way.as_str() }, trace()));
         }
     }
 
@@ -97,39 +94,43 @@ impl ServerCounters {
 pub(crate) struct ServerCallRun {
     counters: Arc<ServerCounters>,
     run: CallRun,
-    /// The time of the last call, in nanoseconds, and where it is in its trace.
-    last: (u64, Option<TraceIds>),
+    /// The time of the last call, in nanoseconds.
+    last: u64,
 }
 
 impl ServerCallRun {
     pub(crate) fn new(counters: Arc<ServerCounters>) -> Self {
-        Self { counters, run: CallRun::default(), last: (0, None) }
+        Self { counters, run: CallRun::default(), last: 0 }
     }
 
     /// Adds a call of the function that was registered at this place. It has succeeded.
     #[inline]
-    pub(crate) fn add(&mut self, function: usize, call: &EndedCall, trace: Option<TraceIds>) {
-        let bucket = bucket(call.nanos);
+    pub(crate) fn add(&mut self, function: usize, nanos: u64, request_bytes: usize, response_bytes: usize) {
+        let bucket = bucket(nanos);
         if !self.run.takes(function, bucket) {
             self.flush();
         }
-        self.run.add(function, bucket, call);
-        self.last = (call.nanos, trace);
+        self.run.add(function, bucket, nanos, request_bytes, response_bytes);
+        self.last = nanos;
     }
 
     #[inline]
     pub(crate) fn flush(&mut self) {
         if let Some(function) = self.run.function() {
             let numbers = self.run.flush(self.counters.function(Some(function)));
-            let (nanos, trace) = self.last;
-            self.counters.offer(
-                Some(function),
-                numbers,
-                &EndedCall { nanos, ..EndedCall::default() },
-                CallWay::Frames,
-                trace,
-            );
+            if self.counters.recent.wants(numbers, self.last) {
+                self.offer_last(function);
+            }
         }
+    }
+}
+
+impl ServerCallRun {
+    #[cold]
+    fn offer_last(&self, function: usize) {
+        let (name, call) = (self.counters.name(Some(function)), EndedCall { nanos: self.last, ..EndedCall::default() });
+        let side = CallSide::Server { way: CallWay::Frames.as_str() };
+        self.counters.recent.offer(RecentCall::new(name, &call, side, None));
     }
 }
 

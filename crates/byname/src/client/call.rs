@@ -12,7 +12,7 @@ use http::header::AUTHORIZATION;
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use super::Client;
 use super::affinity::{Affinity, ReplicaWish};
@@ -26,6 +26,7 @@ use super::stub_comparison::ComparedCall;
 use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
+use crate::call_telemetry::{RecordedCall, put_trace, record_attempts};
 use crate::client_counters::ClientCallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
@@ -56,9 +57,9 @@ pub struct Call<A, R> {
     prepared: Option<PreparedCall<A>>,
     progress: CallState,
     /// Its span, once it has begun, if a subscriber wants it.
-    span: Option<Box<Span>>,
+    recorded: Option<Box<RecordedCall>>,
     /// Counts it, once it has begun and if it goes to another process.
-    record: Option<ClientCallRecord>,
+    counted: Option<ClientCallRecord>,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
     /// The error in such a result, if this side could not read the reply.
@@ -192,8 +193,8 @@ impl<A, R> Call<A, R> {
             name,
             prepared: Some(prepared),
             progress: CallState::Unsent,
-            span: None,
-            record: None,
+            recorded: None,
+            counted: None,
             read: R::read,
             unreadable: R::unreadable,
             compared: None,
@@ -419,7 +420,7 @@ impl<A: Send, R> Call<A, R> {
                     Err(error) => break Reply::from(error),
                 },
                 CallState::Frames(attempt, time) => {
-                    let entered = self.span.as_deref().map(Span::enter);
+                    let entered = self.recorded.as_deref().map(|recorded| recorded.span().enter());
                     let method = self.prepared.as_ref().and_then(|prepared| prepared.method);
                     let head = CallHead { name: &self.name, method, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
@@ -443,6 +444,9 @@ impl<A: Send, R> Call<A, R> {
                         }
                         Some(reply) => {
                             service.deposit();
+                            if entered.is_some() {
+                                record_attempts(1);
+                            }
                             break reply;
                         }
                     }
@@ -469,9 +473,11 @@ impl<A: Send, R> Call<A, R> {
         if let (CallState::Frames(_, time), Some(prepared)) = (progress, prepared) {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
-        self.span = None;
-        if let Some(record) = self.record.take() {
-            record.end(&mut done.result, None);
+        if let Some(counted) = self.counted.take() {
+            counted.end(&mut done.result);
+        }
+        if let Some(recorded) = self.recorded.take() {
+            done.result = recorded.end(done.result);
         }
         Poll::Ready(done)
     }
@@ -493,6 +499,8 @@ impl<A: Send, R> Call<A, R> {
         }
         let name = &self.name;
 
+        // A disabled span would still be entered and left at each poll.
+        self.recorded = RecordedCall::made(name, || scope.way.server()).map(Box::new);
         let serving = Context::current();
         let now = Instant::now();
         let policy = scope.policy(name, *method);
@@ -509,15 +517,16 @@ impl<A: Send, R> Call<A, R> {
             return Err(no_time(name));
         }
         let time = CallDeadline { deadline, allowed };
-        if serving.is_some() || !scope.headers.is_empty() {
+        let mut trace = None;
+        if serving.is_some() || self.recorded.is_some() || !scope.headers.is_empty() {
             let headers = &mut options.get_or_insert_default().headers;
             let own = std::mem::replace(headers, scope.headers.clone());
-            // A trace that was set for this call has precedence.
-            if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
-                serving.pass_trace_on(headers);
-            }
+            trace = put_trace(self.recorded.as_deref_mut(), name, serving.as_ref(), &own, headers);
             if let Some(serving) = &serving {
                 serving.pass_attempt_on(headers);
+                if scope.passes_baggage_on && !own.contains_key("baggage") {
+                    serving.pass_baggage_on(headers);
+                }
             }
             headers.extend(own);
         }
@@ -528,7 +537,7 @@ impl<A: Send, R> Call<A, R> {
         }
         if let Route::Remote(service) = &scope.way {
             // Looking at a service must not change what is seen.
-            self.record = (!name.starts_with('!')).then(|| service.begin_record(name, *method, now));
+            self.counted = (!name.starts_with('!')).then(|| service.begin_record(name, *method, now, trace));
             let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
             service.admit(name, headers, *method, now)?;
         }
@@ -551,9 +560,6 @@ impl<A: Send, R> Call<A, R> {
         let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
         metadata::check_size(headers)?;
 
-        let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        // A disabled span would still be entered and left at each poll.
-        self.span = (!span.is_disabled()).then(|| Box::new(span));
         // `Service::call` makes the attempts beside each other.
         let is_hedged = policy.hedge && method.is_some_and(|method| method.readonly);
         if !streams
@@ -565,7 +571,7 @@ impl<A: Send, R> Call<A, R> {
             && let Some(chosen) = service.choose(ReplicaWish::default(), now)
         {
             let codec = chosen.link.codec();
-            let entered = self.span.as_deref().map(Span::enter);
+            let entered = self.recorded.as_deref().map(|recorded| recorded.span().enter());
             let frame = match encode {
                 ArgumentsEncoder::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
@@ -573,8 +579,8 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
-            if let Some(record) = &mut self.record {
-                record.sends(frame.size());
+            if let Some(counted) = &mut self.counted {
+                counted.sends(frame.size());
             }
             let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
                 Ok(attempt) => {
@@ -613,8 +619,8 @@ impl<A: Send, R> Call<A, R> {
 
     /// The call goes on as this future, in its span.
     fn going_on(&mut self, call: BoxFuture<Reply>) -> CallState {
-        let call = match self.span.take() {
-            Some(span) => Box::pin(call.instrument(*span)),
+        let call = match &self.recorded {
+            Some(recorded) => Box::pin(call.instrument(recorded.span().clone())),
             None => call,
         };
         CallState::Any(on_a_runtime(call))
@@ -702,8 +708,8 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
-        if let Some(record) = &mut self.record {
-            record.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
+        if let Some(counted) = &mut self.counted {
+            counted.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
         }
         let server = server.filter(|_| outgoing.is_keyed()).map(FrameConnection::attempted_server);
         Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
@@ -859,7 +865,7 @@ mod tests {
         let polled = tracing::dispatcher::with_default(&watched, || {
             Pin::new(&mut call).poll(&mut Task::from_waker(Waker::noop()))
         });
-        assert!(polled.is_pending() && call.span.is_some());
+        assert!(polled.is_pending() && call.recorded.is_some());
         assert!(matches!(call.progress, CallState::Frames(..)));
         assert_eq!(call.await.unwrap(), 3);
     }

@@ -14,6 +14,7 @@ use super::renewed_token::{RenewedToken, is_refused};
 use super::service::Service;
 use super::tried_replicas::TriedReplicas;
 use crate::access_log::CallWay;
+use crate::call_telemetry::CalledServer;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
@@ -35,6 +36,14 @@ impl Route {
         match self {
             Route::Remote(service) => service.limits(),
             Route::Local(dispatch) => dispatch.limits(),
+        }
+    }
+
+    /// The server that calls go to, as the URL names it. `None` within the process.
+    pub(super) fn server(&self) -> Option<CalledServer<'_>> {
+        match self {
+            Route::Remote(service) => Some(service.server()),
+            Route::Local(_) => None,
         }
     }
 
@@ -105,7 +114,7 @@ impl Route {
 fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'static Method>) -> BoxFuture<Reply> {
     let dispatch = Arc::clone(dispatch);
     let mut record = dispatch.telemetry().record(CallWay::Local, None, &request.metadata, Instant::now());
-    dispatch.record_name(&mut record, &request.name, dispatch.entry(&request.name));
+    dispatch.record_name(&mut record, &request.name, dispatch.entry(&request.name), &request.metadata);
     if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
         record.refused(&error);
         return Box::pin(std::future::ready(error.into()));
@@ -115,6 +124,7 @@ fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'st
     let mut request = Request { extensions: Extensions::new(), method: None, ..request };
     // The caller is this process, so it is trusted.
     request.priority = Priority::said(&request.metadata);
+    request.span = record.span();
     if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
         && let Some(entry) = dispatch.entry(&request.name)
     {

@@ -33,6 +33,7 @@ use super::short_lived_clients::client_dropped;
 use super::throttle::Throttle;
 use super::tried_replicas::TriedReplicas;
 use crate::address::Address;
+use crate::call_telemetry::{CalledServer, record_attempts};
 use crate::client_counters::{ClientCallRecord, ClientCounters};
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
@@ -48,6 +49,7 @@ use crate::priority::Priority;
 use crate::request::Reply;
 use crate::runtime::BoxFuture;
 use crate::stats::{ClientStats, ShownReplica};
+use crate::trace_context::TraceIds;
 
 /// Everything that clones of a client share.
 pub(super) struct Service {
@@ -96,6 +98,11 @@ impl Service {
         self.http.target.url()
     }
 
+    /// The server as the URL names it.
+    pub(super) fn server(&self) -> CalledServer<'_> {
+        self.http.target.server()
+    }
+
     /// What is known of the replicas.
     pub(super) fn replicas(&self) -> Option<KnownReplicas> {
         self.http.target.known()
@@ -139,8 +146,14 @@ impl Service {
 
     /// The record of a call that begins now.
     #[inline]
-    pub(super) fn begin_record(&self, name: &str, method: Option<&'static Method>, now: Instant) -> ClientCallRecord {
-        ClientCallRecord::begin(self.counters.function(name, method), now)
+    pub(super) fn begin_record(
+        &self,
+        name: &str,
+        method: Option<&'static Method>,
+        now: Instant,
+        trace: Option<TraceIds>,
+    ) -> ClientCallRecord {
+        ClientCallRecord::begin(self.counters.function(name, method), now, trace)
     }
 
     /// What the clients of its URL have counted.
@@ -186,16 +199,28 @@ impl Service {
             self.deposit();
             let serving = metadata::attempt(&outgoing.headers);
             let mut attempts = Attempts::new(outgoing.repetition(), serving, &outgoing.policy);
+            let mut sent = u32::from(first.is_some());
             let mut hedged = outgoing.hedged_method().filter(|_| first.is_none() && attempts.may_hedge());
             loop {
                 let done = match (first.take(), hedged.take()) {
                     (Some(done), _) => done,
-                    (None, None) => self.attempt(&outgoing, &tried).await,
-                    (None, Some(method)) => Box::pin(self.hedged(&outgoing, method, &tried, &mut attempts)).await,
+                    (None, None) => {
+                        sent += 1;
+                        self.attempt(&outgoing, &tried).await
+                    }
+                    (None, Some(method)) => {
+                        let before = attempts.number();
+                        let done = Box::pin(self.hedged(&outgoing, method, &tried, &mut attempts)).await;
+                        sent += 1 + attempts.number() - before;
+                        done
+                    }
                 };
                 let error = match done.result {
                     Err(Failure::Rpc(error)) => error,
-                    result => return Reply { result, ..done },
+                    result => {
+                        record_attempts(sent);
+                        return Reply { result, ..done };
+                    }
                 };
                 // At most once for each argument, and without a pause: the server is there and has answered.
                 if outgoing.remove_unknown(&error) {
@@ -236,6 +261,7 @@ impl Service {
                         error.without_retry()
                     }
                 };
+                record_attempts(sent);
                 self.throttle.failed(&error, priority(&outgoing.headers, outgoing.method), now, self.budget.calls());
                 return Reply { result: Err(attempts.conclude(error).into()), ..done };
             }

@@ -20,6 +20,7 @@ use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
 use super::replica_subset::ReplicaSubset;
 use super::service_url::{ServicePlace, ServiceUrl};
 use crate::address::Address;
+use crate::call_telemetry::CalledServer;
 use crate::clock_and_chance::random_number;
 use crate::error::{Code, Error};
 use crate::host_and_port::HostAndPort;
@@ -30,6 +31,8 @@ use crate::transport::ClientTls;
 #[derive(Clone)]
 pub(super) struct ServiceTarget {
     url: Arc<ServiceUrl>,
+    /// The URL's host, or what stands for it.
+    server: Arc<str>,
     is_exposed: bool,
     places: ReplicaPlaces,
     subset: ReplicaSubset,
@@ -133,7 +136,8 @@ impl ServiceTarget {
         };
         let is_exposed = is_exposed && !url.is_https;
         let subset = ReplicaSubset::random(random_number());
-        Ok(Self { url: Arc::new(url), is_exposed, places, subset })
+        let server = url.server().into();
+        Ok(Self { url: Arc::new(url), server, is_exposed, places, subset })
     }
 
     /// The same service, of which the client uses these replicas if there are many.
@@ -148,6 +152,11 @@ impl ServiceTarget {
 
     pub(super) fn url(&self) -> String {
         self.url.shown()
+    }
+
+    /// The server as the URL names it.
+    pub(super) fn server(&self) -> CalledServer<'_> {
+        CalledServer { address: &self.server, port: self.url.port() }
     }
 
     /// Which service it is, whatever the path.

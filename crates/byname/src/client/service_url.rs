@@ -59,6 +59,22 @@ impl ServiceUrl {
         }
     }
 
+    /// The host, or what the URL has in its place.
+    pub(super) fn server(&self) -> String {
+        match &self.place {
+            ServicePlace::Hosts(hosts) if hosts.len() == 1 => hosts.iter().map(|host| host.host.clone()).collect(),
+            _ => self.site(),
+        }
+    }
+
+    /// The port, if there is one host.
+    pub(super) fn port(&self) -> Option<u16> {
+        match &self.place {
+            ServicePlace::Hosts(hosts) if hosts.len() == 1 => hosts.first().map(|host| host.port),
+            _ => None,
+        }
+    }
+
     /// Which service it is, whatever the path.
     pub(super) fn site(&self) -> String {
         match &self.place {

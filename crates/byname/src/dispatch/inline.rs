@@ -15,7 +15,7 @@ use tracing::instrument::Instrumented;
 use super::{CallOrigin, Dispatch, InlineEnd, SupervisedCall};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
-use crate::call_telemetry::{record, span};
+use crate::call_telemetry::RecordedCall;
 use crate::clock_and_chance::RealInstant;
 use crate::codec::Codec;
 use crate::outcome::Failure;
@@ -23,6 +23,7 @@ use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::BoxFuture;
+use crate::trace_context::ServedSpan;
 
 /// A call of a quick function. Its arguments are still in the read buffer.
 pub(crate) struct InlineCall<'c> {
@@ -40,6 +41,8 @@ pub(crate) struct InlineCall<'c> {
     pub(crate) positional: &'c [u8],
     pub(crate) keyword: &'c [u8],
     pub(crate) now: Instant,
+    /// Its place in its trace, if the access log needs it.
+    pub(crate) span: Option<ServedSpan>,
     /// Permits for the functions of one connection. One is acquired if the call outlives its first poll.
     pub(crate) functions: &'c Arc<CallPermits>,
 }
@@ -75,9 +78,10 @@ impl InlineCall<'_> {
             positional,
             keyword,
             now,
+            mut span,
             functions,
         } = self;
-        let span = span(&entry.handler.method, &metadata);
+        let mut recorded = RecordedCall::served(&entry.handler.method, &metadata, &mut span);
         // `..CallOrigin::default()` would make empty headers and drop them.
         let origin = CallOrigin {
             metadata,
@@ -91,6 +95,7 @@ impl InlineCall<'_> {
             room: Vec::new(),
             items: None,
             takes_stream: false,
+            span,
         };
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let mut running = None;
@@ -106,15 +111,15 @@ impl InlineCall<'_> {
         };
         let run = || entry.piece_from(*clock, dispatch.limits.slow_poll, run);
         // Entering a disabled span would still cost time.
-        let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
+        let (tried, ended) = if recorded.span().is_disabled() { run() } else { recorded.span().in_scope(run) };
         *clock = ended;
         if let Some(mut supervised) = running {
             supervised.keep(functions.try_acquire());
-            return Polled::Running(RunningCall::Function(supervised.instrument(span)));
+            return Polled::Running(RunningCall::Function(supervised.instrument(recorded.span().clone()), recorded));
         }
         let (failure, metadata) = match tried {
             Ok(Some(InlineEnd { failure: None, metadata })) => {
-                record(&span, &Ok(()));
+                recorded.record(&Ok(()));
                 return Polled::Value(metadata);
             }
             Ok(Some(InlineEnd { failure: Some(failure), metadata })) => (*failure, metadata),
@@ -122,7 +127,7 @@ impl InlineCall<'_> {
             Err(error) => (Failure::Rpc(error), None),
         };
         let result = Err(failure);
-        record(&span, &result);
+        recorded.record(&result);
         Polled::Reply(Reply { result, metadata: metadata.map(|metadata| *metadata).unwrap_or_default() })
     }
 
@@ -135,6 +140,7 @@ impl InlineCall<'_> {
         let mut request = Request::new(Arc::clone(self.name), CallArguments::Encoded(args), self.metadata);
         (request.peer, request.deadline, request.share) = (self.peer, self.deadline, self.functions.try_acquire());
         (request.is_forwarded, request.extensions) = (self.is_forwarded, self.extensions.clone());
+        request.span = self.span;
         let (dispatch, entry) = (Arc::clone(self.dispatch), Arc::clone(self.entry));
         let mut running: BoxFuture<Reply> = Box::pin(async move { dispatch.run_found(Some(&entry), request).await });
         match poll_once(cx, |cx| running.as_mut().poll(cx)) {
@@ -146,7 +152,7 @@ impl InlineCall<'_> {
 
 /// A call that was not done at its first poll, to be polled by a task.
 pub(crate) enum RunningCall {
-    Function(Instrumented<SupervisedCall>),
+    Function(Instrumented<SupervisedCall>, RecordedCall),
     /// With the interceptors around it, which are in its span.
     Intercepted(BoxFuture<Reply>),
 }
@@ -156,9 +162,9 @@ impl Future for RunningCall {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Reply> {
         match &mut *self {
-            Self::Function(function) => {
-                let reply = std::task::ready!(Pin::new(&mut *function).poll(cx));
-                record(function.span(), &reply.result);
+            Self::Function(function, recorded) => {
+                let reply = std::task::ready!(Pin::new(function).poll(cx));
+                recorded.record(&reply.result);
                 Poll::Ready(reply)
             }
             Self::Intercepted(call) => call.as_mut().poll(cx),
@@ -211,6 +217,7 @@ mod tests {
                 positional: b"not even JSON",
                 keyword: b"",
                 now,
+                span: None,
                 functions: &CallPermits::new(1),
             };
             let mut out = Vec::new();

@@ -117,12 +117,6 @@ impl ItemSource for FunctionItems {
         } else {
             span.in_scope(|| this.try_poll(cx, room))
         });
-        if let NextItems::Failed(failure) = &next
-            && !span.is_disabled()
-        {
-            let (Failure::Rpc(error) | Failure::Method { error, .. }) = failure;
-            span.record("rpc.code", error.code().as_str());
-        }
         if !matches!(next, NextItems::Batch(_)) {
             this.stop();
         }

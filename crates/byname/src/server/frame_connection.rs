@@ -44,7 +44,6 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, ShapeExchange, SharedState, SharedStreams,
     SocketEnd, Violation, WriteQueue, wake,
 };
-use crate::function_counters::EndedCall;
 use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -53,7 +52,6 @@ use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::{self, BoxFuture};
 use crate::server_counters::ServerCallRun;
-use crate::trace_context::{TraceIds, trace_ids};
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -451,7 +449,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         if let Some(leaving) = self.leaving {
             let why = format!("{}; this call was not run", payload::no_further_calls(leaving.words()));
-            let record = self.record(header, &HeaderMap::new(), Instant::now());
+            let record = self.record(header, &HeaderMap::new(), Instant::now(), None);
             self.put(id, Error::refused(Code::Unavailable, why).into(), "", record);
             if header.has(flag::MORE) {
                 self.assembly.refuse_rest(header)?;
@@ -460,18 +458,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         self.last_id = self.last_id.max(id);
         if header.has(flag::MORE) {
-            let record = self.record(header, &HeaderMap::new(), Instant::now());
+            let record = self.record(header, &HeaderMap::new(), Instant::now(), None);
             self.incomplete.insert(id, record);
         }
         Ok(true)
     }
 
     /// The record of the call of this frame.
-    fn record(&self, header: &FrameHeader, metadata: &HeaderMap, now: Instant) -> CallRecord {
+    fn record(&self, header: &FrameHeader, metadata: &HeaderMap, now: Instant, payload: Option<&[u8]>) -> CallRecord {
         let dispatch = self.endpoint.dispatch();
         let mut record = dispatch.telemetry().record(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
         if let Some(Some(numbered)) = self.names.get(usize::from(header.number)) {
-            dispatch.record_name(&mut record, &numbered.name, numbered.entry.as_ref());
+            dispatch.record_name(&mut record, &numbered.name, numbered.entry.as_ref(), metadata);
+        }
+        if let Some(payload) = payload {
+            record.received(payload.len());
         }
         record
     }
@@ -500,19 +501,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             // Large arguments take time to decode, however quick the function is.
             entry.is_quick() && payload.len() <= PIECE && !streams
         });
-        // A quick call that ends at once needs no record of its own, unless it is logged.
-        let is_unrecorded =
-            quick.is_some() && call.metadata.is_ok() && assembled.is_none() && !dispatch.telemetry().logs_access();
-        let trace = call.metadata.as_ref().ok().and_then(trace_ids);
-        let mut record = match &call.metadata {
-            _ if is_unrecorded => CallRecord::none(),
-            Ok(metadata) => self.record(header, metadata, now),
-            Err(_) => self.record(header, &HeaderMap::new(), now),
-        };
-        if assembled.is_some() {
-            self.incomplete.remove(&header.id).unwrap_or(CallRecord::none()).begin(&mut record);
+        // A quick call that ends at once has no record, unless more than its time is to be known of it.
+        let has_headers = call.metadata.as_ref().map_or(true, |metadata| !metadata.is_empty());
+        let mut record = None;
+        if quick.is_none() || has_headers || assembled.is_some() || dispatch.telemetry().logs_access() {
+            let none = HeaderMap::new();
+            let mut begun = self.record(header, call.metadata.as_ref().unwrap_or(&none), now, Some(payload));
+            if assembled.is_some() {
+                self.incomplete.remove(&header.id).unwrap_or(CallRecord::none()).begin(&mut begun);
+            }
+            record = Some(Box::new(begun));
         }
-        record.received(payload.len());
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
         let checked = metadata.and_then(|metadata| {
             dispatch.console_token().check(&metadata)?;
@@ -521,6 +520,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let metadata = match checked {
             Ok(metadata) => metadata,
             Err(error) => {
+                let record = self.record_of(record, header, now, payload);
                 self.put(header.id, error.into(), "", record);
                 return Ok(());
             }
@@ -530,9 +530,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
-            if is_unrecorded {
-                record = self.later_record(header, payload, trace, now);
-            }
+            let record = self.record_of(record, header, now, payload);
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
@@ -540,6 +538,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             return Ok(());
         }
         let Some(entry) = quick else {
+            let record = self.record_of(record, header, now, payload);
             let owned = |part| match assembled {
                 Some(whole) => whole.slice_ref(part),
                 None => Bytes::copy_from_slice(part),
@@ -553,6 +552,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
+            request.span = record.span();
             // It is refused here, because its task would have to wait for a thread before it is.
             if let Err(refused) = dispatch.admit_early(entry.as_ref(), &mut request) {
                 self.put(id, refused.into(), "", record);
@@ -588,23 +588,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             positional,
             keyword,
             now,
+            span: record.as_ref().and_then(|record| record.span()),
             functions,
         };
         let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);
                 if metadata.is_none() && value.len() <= limit {
-                    if is_unrecorded {
-                        let ended = EndedCall {
-                            nanos: self.clock.nanos().saturating_sub(self.batch_began.nanos()),
-                            request_bytes: payload.len() as u64,
-                            response_bytes: value.len() as u64,
-                            ..EndedCall::default()
-                        };
-                        self.answered.add(entry.index, &ended, trace);
+                    match record {
+                        None => {
+                            let nanos = self.clock.nanos().saturating_sub(self.batch_began.nanos());
+                            self.answered.add(entry.index, nanos, payload.len(), value.len());
+                        }
+                        Some(mut record) => {
+                            record.sent(|| value.len());
+                            record.succeeded();
+                        }
                     }
-                    record.sent(|| value.len());
-                    record.succeeded();
                     reply::end_value(id, start, &mut self.write_queue);
                     return Ok(());
                 }
@@ -616,29 +616,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
             Polled::Reply(reply) => reply,
             Polled::Running(call) => {
-                if is_unrecorded {
-                    record = self.later_record(header, payload, trace, now);
-                }
+                let record = self.record_of(record, header, now, payload);
                 let name = Arc::clone(name);
                 self.write_queue.abandon(start);
                 self.spawn(id, name, Box::pin(call), None, record);
                 return Ok(());
             }
         };
-        if is_unrecorded {
-            record = self.later_record(header, payload, trace, now);
-        }
+        let mut record = self.record_of(record, header, now, payload);
         self.write_queue.abandon(start);
         put_reply(&mut self.write_queue, id, reply, limit, name, &mut record);
         Ok(())
     }
 
-    /// The record of a call that was taken for one without.
-    fn later_record(&self, header: &FrameHeader, payload: &[u8], trace: Option<TraceIds>, now: Instant) -> CallRecord {
-        let mut record = self.record(header, &HeaderMap::new(), now);
-        record.of_trace(trace);
-        record.received(payload.len());
-        record
+    /// The record of a call without headers, if it has none yet.
+    fn record_of(
+        &self,
+        begun: Option<Box<CallRecord>>,
+        header: &FrameHeader,
+        now: Instant,
+        payload: &[u8],
+    ) -> CallRecord {
+        match begun {
+            Some(record) => *record,
+            None => self.record(header, &HeaderMap::new(), now, Some(payload)),
+        }
     }
 
     fn put(&mut self, id: u64, reply: Reply, name: &str, mut record: CallRecord) {
@@ -774,7 +776,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     fn too_large(&mut self, header: &FrameHeader) {
         let record = match self.incomplete.remove(&header.id) {
             Some(begun) => begun,
-            None => self.record(header, &HeaderMap::new(), Instant::now()),
+            None => self.record(header, &HeaderMap::new(), Instant::now(), None),
         };
         let limit = self.endpoint.dispatch().limits().message;
         let shorter = codec::shorter(self.codec.unwrap_or_default());

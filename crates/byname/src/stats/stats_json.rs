@@ -126,10 +126,10 @@ fn call_json(call: &RecentCall, now: RealInstant) -> Value {
         CallSide::Client { url } => (json["kind"], json["url"]) = ("client".into(), url.as_str().into()),
     }
     if let Some(ids) = &call.trace {
-        json["trace_id"] = ids.trace.as_str().into();
+        json["trace_id"] = ids.trace.to_string().into();
         for (name, id) in [("span_id", ids.span), ("parent_id", ids.parent)] {
             if let Some(id) = id {
-                json[name] = format!("{id:016x}").into();
+                json[name] = id.to_string().into();
             }
         }
     }

@@ -248,19 +248,21 @@ fn span(traceparent: &Value) -> String {
 }
 
 #[tokio::test]
-async fn the_id_of_a_call_that_is_served_is_the_parent_of_those_that_it_makes() {
+async fn each_call_that_is_made_has_an_id_of_its_own_in_the_trace_of_the_call_that_is_served() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let (ways, _open) = traced_every_way().await;
     for (way, client) in ways {
         let client = client.header("traceparent", trace).header("tracestate", "a=1,b=2");
         let mut spans = std::collections::BTreeSet::from(["b7ad6b7169203331".to_owned()]);
         for round in 0..3 {
-            // Three deep: each is the parent of the next, and of all that it calls.
             let came = client.call::<Value>("passes_on", ()).await.unwrap();
             let (first, second, told) = (&came[0], &came[1][0], &came[1][1]);
-            assert_eq!(*told, json!([[[second], ["a=1,b=2"]], [[second], ["a=1,b=2"]]]), "{way}");
+            for told in [&told[0], &told[1]] {
+                assert_eq!(told[1], json!(["a=1,b=2"]), "{way}");
+                spans.insert(span(&told[0][0]));
+            }
             spans.extend([span(first), span(second)]);
-            assert_eq!(spans.len(), 1 + 2 * (round + 1), "{way}: every call that is served has another");
+            assert_eq!(spans.len(), 1 + 4 * (round + 1), "{way}: two calls that are served, and two that are made");
         }
         let told = client.call::<Value>("asks_by_itself", ()).await.unwrap();
         assert_eq!(told, json!([["00-11111111111111111111111111111111-2222222222222222-00"], []]), "{way}");
@@ -268,17 +270,24 @@ async fn the_id_of_a_call_that_is_served_is_the_parent_of_those_that_it_makes() 
 }
 
 #[tokio::test]
-async fn an_invalid_trace_is_dropped_and_none_is_invented() {
+async fn a_trace_begins_at_the_first_call_that_is_served_without_one() {
     let (ways, _open) = traced_every_way().await;
     for (way, client) in ways {
-        let none = json!([null, [[[], []], [[], []]]]);
-        assert_eq!(client.call::<Value>("asks", ()).await.unwrap(), none, "{way}");
-        let told = client.call::<Value>("told", ()).await.unwrap();
-        assert_eq!(told, json!([[], []]), "{way}: outside of a call there is no trace");
         let wrong = client
             .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331")
             .header("tracestate", "a=1");
-        assert_eq!(wrong.call::<Value>("asks", ()).await.unwrap(), none, "{way}");
+        for client in [&client, &wrong] {
+            let came = client.call::<Value>("passes_on", ()).await.unwrap();
+            let all = [&came[0], &came[1][0], &came[1][1][0][0][0], &came[1][1][1][0][0]];
+            let parts: Vec<Vec<&str>> = all.iter().map(|text| text.as_str().unwrap().split('-').collect()).collect();
+            let ids: std::collections::BTreeSet<_> = parts.iter().map(|parts| parts[2]).collect();
+            assert!(parts.iter().all(|of| of[0] == "00" && of[1] == parts[0][1] && of[3] == "02"), "{way}: {parts:?}");
+            assert_eq!((ids.len(), parts[0][1].len()), (4, 32), "{way}: {parts:?}");
+            assert_ne!(parts[0][1], "0af7651916cd43dd8448eb211c80319c", "{way}");
+            assert_eq!((&came[1][1][0][1], &came[1][1][1][1]), (&json!([]), &json!([])), "{way}: the state is dropped");
+        }
+        let told = client.call::<Value>("told", ()).await.unwrap();
+        assert_eq!(told, json!([[], []]), "{way}: outside of a call nobody records a trace");
     }
 }
 
@@ -300,8 +309,8 @@ async fn calls_that_a_stream_makes_are_of_its_trace() {
     for client in [running.client(), by_frames] {
         let client = client.header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let told = streams_what_is_told::on(&client).next().await.unwrap().unwrap();
-        assert_eq!(span(&told[0]), span(&told[1]));
-        assert_ne!(span(&told[0]), "b7ad6b7169203331");
+        let ids = std::collections::BTreeSet::from([span(&told[0]), span(&told[1]), "b7ad6b7169203331".to_owned()]);
+        assert_eq!(ids.len(), 3);
     }
 }
 

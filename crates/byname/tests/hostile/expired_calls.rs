@@ -42,7 +42,7 @@ async fn a_call_that_comes_too_late_is_refused_before_its_arguments_are_decoded(
             let answer = raw(running.address, &request).await.json();
             assert_eq!(code(&answer), Some(("deadline_exceeded", "no")), "{request}: {answer}");
             let event = log.access().await;
-            assert_eq!(event["code"], "deadline_exceeded", "{request}");
+            assert_eq!(event["rpc.response.status_code"], "deadline_exceeded", "{request}");
         }
         assert_eq!(counted.0.load(Ordering::SeqCst), 0);
     }

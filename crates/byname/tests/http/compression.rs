@@ -658,7 +658,7 @@ async fn the_access_log_counts_bytes_without_compression() {
     let answer = ask(running.address, Version::Http1, "/rpc/text", &headers, gzip(b"[      5000      ]")).await;
     compressed(&answer, "gzip");
     let access = log.access().await;
-    assert_eq!((&*access["bytes_in"], &*access["bytes_out"]), ("18", "5000"), "{access:?}");
+    assert_eq!((&*access["request_bytes"], &*access["response_bytes"]), ("18", "5000"), "{access:?}");
 }
 
 /// What a program prints.

@@ -393,7 +393,7 @@ async fn a_notification_that_fails_is_not_answered_and_its_span_says_so() {
         is_nothing(&caller.ask(post("/rpc", &body)).await);
     }
     let spans = log.spans("rpc.serve");
-    let codes: Vec<_> = spans.iter().map(|span| span.fields["rpc.code"].as_str()).collect();
+    let codes: Vec<_> = spans.iter().map(|span| span.fields["rpc.response.status_code"].as_str()).collect();
     assert_eq!(codes, ["internal", "not_found", "invalid_argument", "failed_precondition", "ok"], "{spans:?}");
 }
 

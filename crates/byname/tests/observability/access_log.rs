@@ -25,7 +25,12 @@ fn fields<const N: usize>(access: &Access, names: [&str; N]) -> [String; N] {
 
 /// Way, name, code, whether it was executed, and the bytes.
 fn summary(access: &Access) -> String {
-    fields(access, ["way", "name", "code", "executed", "bytes_in", "bytes_out"]).join(" ")
+    let name = access.get("rpc.method_original").or(access.get("rpc.method")).map_or("-", String::as_str);
+    let [way, code, executed, request, response] =
+        fields(access, ["way", "rpc.response.status_code", "executed", "request_bytes", "response_bytes"]);
+    let is_unknown = access.get("rpc.method").is_some_and(|name| name == "_OTHER");
+    assert_eq!(is_unknown, access.contains_key("rpc.method_original"), "{access:?}");
+    format!("{way} {name} {code} {executed} {request} {response}")
 }
 
 /// The only event there is.
@@ -84,13 +89,14 @@ async fn a_call_over_http_is_one_event() {
         let access = only(&mut log).await;
         let expected = expected.replace('*', &answer.len().to_string());
         assert_eq!(summary(&access), expected, "{request}: {access:?}");
-        assert!(is_head || access["peer"] == own, "{access:?}");
-        assert!(access["ms"].parse::<f64>().unwrap() >= 0.0, "{access:?}");
-        assert_eq!(fields(&access, ["items", "trace_id"]), ["-", "-"]);
+        let caller = fields(&access, ["client.address", "client.port"]).join(":");
+        assert!(is_head || caller == own, "{access:?}");
+        assert!(access["duration_ms"].parse::<f64>().unwrap() >= 0.0, "{access:?}");
+        assert_eq!(fields(&access, ["items_sent", "parent_id"]), ["-", "-"]);
     }
     let long = "n".repeat(5000);
     caller.ask(post("/rpc", &json!({ "fun": long }).to_string())).await;
-    assert_eq!(only(&mut log).await["name"], format!("{}…", "n".repeat(128)));
+    assert_eq!(only(&mut log).await["rpc.method_original"], format!("{}…", "n".repeat(128)));
 }
 
 /// The body of the answer to a HEAD, which has none.
@@ -122,12 +128,15 @@ async fn requests_that_are_not_calls_are_not_events() {
 #[tokio::test]
 async fn the_trace_is_in_the_event_and_in_the_span() {
     let (mut log, running) = logging(everything()).await;
+    let ids = |fields: &Access| self::fields(fields, ["trace_id", "span_id", "parent_id"]);
     raw(running.address, post_with("/rpc/add", &traceparent(), "[1,2]")).await;
-    assert_eq!(only(&mut log).await["trace_id"], TRACE);
-    assert_eq!(log.spans("rpc.serve")[0].fields["trace_id"], TRACE);
+    let access = ids(&only(&mut log).await);
+    assert_eq!((&*access[0], &*access[2]), (TRACE, "b7ad6b7169203331"));
+    assert_eq!(ids(&log.spans("rpc.serve")[0].fields), access);
     raw(running.address, post_with("/rpc/add", "traceparent: 00-1-2-3\r\n", "[1,2]")).await;
-    assert_eq!(only(&mut log).await.get("trace_id"), None);
-    assert_eq!(log.spans("rpc.serve")[0].fields.get("trace_id"), None);
+    let access = ids(&only(&mut log).await);
+    assert_eq!((access[0].len(), access[1].len(), &*access[2]), (32, 16, "-"), "a trace begins there");
+    assert_eq!(ids(&log.spans("rpc.serve")[0].fields), access);
     let (_tap, client) = Tap::client_by_frames(&running, Codec::Json).await;
     log.accesses();
     log.spans("rpc.serve");
@@ -152,7 +161,7 @@ async fn each_call_of_a_batch_is_one_event() {
     let answer = raw(running.address, post_with("/rpc", &traceparent(), &format!("[{}]", calls.join(",")))).await;
     let [sum, nobody, invalid] = [0, 1, 2].map(|at| answer.json()[at].to_string().len());
     let mut accesses = log.accesses();
-    accesses.sort_by_key(|access| access["bytes_in"].parse::<usize>().unwrap());
+    accesses.sort_by_key(|access| access["request_bytes"].parse::<usize>().unwrap());
     assert!(accesses.iter().all(|access| access["trace_id"] == TRACE), "{accesses:?}");
     assert_eq!(
         accesses.iter().map(summary).collect::<Vec<_>>(),
@@ -191,7 +200,7 @@ async fn a_call_by_frames_is_one_event_inline_and_in_a_task() {
             assert_eq!(peer.frame().await.payload, b"3");
             let access = only(&mut log).await;
             assert_eq!(summary(&access), "frames add ok yes 9 1", "{id}");
-            assert_eq!(access["peer"], own);
+            assert_eq!(fields(&access, ["client.address", "client.port"]).join(":"), own);
             peer.say(peer::call(0, 1000 + id, "[1]")).await;
             let length = peer.frame().await.payload.len();
             assert_eq!(summary(&only(&mut log).await), format!("frames add invalid_argument no 7 {length}"));
@@ -276,7 +285,7 @@ async fn a_connection_with_too_many_functions_is_refused_in_one_event() {
     for _ in 0..10_000 {
         let answer = caller.ask(post_with("/rpc/hang", "byname-timeout-ms: 1\r\n", "[]")).await;
         let access = only(&mut log).await;
-        assert_eq!(answer.json()["code"], access["code"], "{access:?}");
+        assert_eq!(answer.json()["code"], access["rpc.response.status_code"], "{access:?}");
         assert_eq!(answer.json()["executed"], access["executed"], "{access:?}");
         if answer.status != 504 {
             refused = Some((answer.body.len(), access));
@@ -366,7 +375,8 @@ fn for_ever() -> impl futures_util::Stream<Item = u32> {
 }
 
 fn stream_summary(access: &Access) -> String {
-    fields(access, ["way", "name", "code", "executed", "items", "bytes_out"]).join(" ")
+    fields(access, ["way", "rpc.method", "rpc.response.status_code", "executed", "items_sent", "response_bytes"])
+        .join(" ")
 }
 
 #[tokio::test]
@@ -408,7 +418,11 @@ async fn a_call_within_the_process_is_one_event_and_its_time_is_that_of_the_cloc
     client.call::<()>("nap", ()).await.unwrap();
     let access = only(&mut log).await;
     assert_eq!(summary(&access), "local nap ok yes 0 4");
-    assert_eq!(fields(&access, ["ms", "peer", "items"]), ["1501.0", "-", "-"], "the clock of tokio has whole ms");
+    assert_eq!(
+        fields(&access, ["duration_ms", "client.address", "items_sent"]),
+        ["1501.0", "-", "-"],
+        "the clock of tokio has whole ms"
+    );
     let _ = client.call::<Value>("nobody", ()).await;
     assert_eq!(summary(&only(&mut log).await), "local nobody unimplemented no 0 -");
     assert_eq!(crate::harness::add::on(&client, 1, 2).await.unwrap(), 3);
@@ -426,5 +440,5 @@ async fn who_calls_over_a_unix_socket_is_in_the_event() {
     assert_eq!(running.client().call::<i64>("add", (1, 2)).await.unwrap(), 3);
     let access = only(&mut log).await;
     let identity = access["identity"].strip_prefix("uid ").unwrap_or_else(|| panic!("{access:?}"));
-    assert!(access["peer"].contains(&format!("uid {identity},")), "{access:?}");
+    assert!(access["client.address"].contains(&format!("uid {identity},")), "{access:?}");
 }

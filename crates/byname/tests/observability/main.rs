@@ -8,3 +8,4 @@ mod harness;
 mod kept_threads;
 mod short_lived_clients;
 mod spans;
+mod trace_context;

@@ -22,7 +22,8 @@ async fn a_call_is_one_span_on_each_side() {
         let registered = if name == "same" { "echo" } else { name };
         assert_eq!(spans.len(), 1, "{name}: {spans:?}");
         assert_eq!(spans[0].fields["rpc.method"], registered, "{spans:?}");
-        assert_eq!(spans[0].fields["rpc.code"], code, "{spans:?}");
+        assert_eq!(spans[0].fields["rpc.response.status_code"], code, "{spans:?}");
+        assert_eq!(spans[0].fields.get("error.type").map(String::as_str), Some(code).filter(|code| *code != "ok"));
     }
 }
 
@@ -33,8 +34,16 @@ async fn a_client_has_a_span_of_its_own() {
     let client = running.client();
     client.call::<i64>("add", (1, 2)).await.unwrap();
     let _ = client.call::<i64>("none", ()).await;
-    let names: Vec<_> = log.spans("rpc.call").iter().map(|span| span.fields["rpc.method"].clone()).collect();
-    assert_eq!(names, ["add", "none"]);
+    let summary: Vec<_> = log
+        .spans("rpc.call")
+        .iter()
+        .map(|span| {
+            let names = ["rpc.method", "rpc.response.status_code", "byname.attempts", "server.address", "server.port"];
+            names.map(|name| span.fields[name].clone()).join(" ")
+        })
+        .collect();
+    let server = running.address.to_string().replace(':', " ");
+    assert_eq!(summary, [format!("add ok 1 {server}"), format!("none unimplemented 1 {server}")]);
 }
 
 /// Often enough that the connection polls quick functions inline.
@@ -64,7 +73,12 @@ async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors
                 assert_eq!((calls.len(), served.len()), (1, 1), "{name}: {calls:?}, {served:?}");
                 assert_eq!(calls[0].fields["rpc.method"], name);
                 assert_eq!(served[0].fields["rpc.method"], registered, "{served:?}");
-                assert_eq!(served[0].fields["rpc.code"], code, "{served:?}");
+                for fields in [&calls[0].fields, &served[0].fields] {
+                    assert_eq!(fields["rpc.response.status_code"], code, "{fields:?}");
+                }
+                assert_eq!(calls[0].fields["byname.attempts"], "1");
+                assert_eq!(served[0].fields["trace_id"], calls[0].fields["trace_id"]);
+                assert_eq!(served[0].fields["parent_id"], calls[0].fields["span_id"]);
             }
         }
     }
@@ -75,7 +89,7 @@ async fn a_call_within_the_process_has_spans_on_both_sides() {
     let mut log = Log::new();
     let client = byname::Client::local(&everything()).unwrap();
     client.call::<i64>("add", (1, 2)).await.unwrap();
-    for (name, field) in [("rpc.serve", "rpc.code"), ("rpc.call", "rpc.method")] {
+    for (name, field) in [("rpc.serve", "rpc.response.status_code"), ("rpc.call", "rpc.response.status_code")] {
         let spans = log.spans(name);
         assert_eq!((spans.len(), spans[0].fields["rpc.method"].as_str()), (1, "add"), "{spans:?}");
         assert!(spans[0].fields.contains_key(field), "{spans:?}");
@@ -116,5 +130,5 @@ async fn log_events_are_in_the_functions_span_after_the_caller_is_gone() {
     }
     within(running.stopped()).await.unwrap();
     let spans = log.spans("rpc.serve");
-    assert_eq!((spans.len(), spans[0].fields["rpc.code"].as_str()), (1, "deadline_exceeded"));
+    assert_eq!((spans.len(), spans[0].fields["rpc.response.status_code"].as_str()), (1, "deadline_exceeded"));
 }

@@ -205,7 +205,7 @@ async fn interceptors_and_the_access_log_see_the_client() {
     for (client, status) in [("203.0.113.7", 200), ("203.0.113.8", 403)] {
         let request = post_with("/rpc/who", &format!("x-forwarded-for: 203.0.113.7, {client}\r\n"), "[]");
         assert_eq!(raw(running.address, request).await.status, status);
-        assert_eq!(log.access().await["peer"], client);
+        assert_eq!(log.access().await["client.address"], client);
     }
 }
 

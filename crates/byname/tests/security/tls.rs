@@ -434,7 +434,10 @@ async fn a_rule_names_certificates_where_they_are_accepted_and_the_access_log_sa
             for _ in 0..5 {
                 let _ = client.call::<u64>("orders.get", (7,)).await;
                 let access = log.access().await;
-                assert_eq!((access["code"].as_str(), access.get("identity").map(String::as_str)), (code, identity));
+                assert_eq!(
+                    (access["rpc.response.status_code"].as_str(), access.get("identity").map(String::as_str)),
+                    (code, identity)
+                );
             }
         }
     }

@@ -32,6 +32,7 @@ use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::trace_context::ServedSpan;
 use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
@@ -196,7 +197,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     ) -> Result<HttpAnswer, Rejection> {
         let way = called.way;
         if way == Way::Plain {
-            self.endpoint().dispatch().record_name(self.record, &called.name, called.entry);
+            self.endpoint().dispatch().record_name(self.record, &called.name, called.entry, &self.head.headers);
         }
         // By a request with the wrong verb.
         let refused = matches!(&args, CallArguments::Refused(error) if error.code() == Code::Unimplemented);
@@ -207,7 +208,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let expect = self.unread.as_ref().and_then(|_| metadata.get(EXPECT).cloned());
-        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
+        let span = self.record.span();
+        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata, span).await;
         if let Some(unread) = self.unread.take() {
             Box::pin(self.use_up(unread, expect, is_refusal(&result))).await?;
         }
@@ -278,6 +280,7 @@ impl<'r> CallerInfo<'r> {
         args: CallArguments,
         streams: StreamsOfCall,
         metadata: HeaderMap,
+        span: Option<ServedSpan>,
     ) -> Reply {
         let dispatch = self.endpoint().dispatch();
         let Some(share) = self.session.functions.try_acquire() else {
@@ -287,7 +290,7 @@ impl<'r> CallerInfo<'r> {
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
         let mut request = self.request(Arc::clone(&called.name), args, metadata);
-        (request.deadline, request.share) = (self.deadline, Some(share));
+        (request.deadline, request.share, request.span) = (self.deadline, Some(share), span);
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // The stream may be complete but not read yet. A cancelled function would find it broken.
         let mut is_to_be_told = request.items.is_none();

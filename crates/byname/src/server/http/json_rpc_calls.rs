@@ -102,10 +102,10 @@ async fn answer_to(
         }
     };
     let entry = caller.endpoint().dispatch().entry(&name);
-    caller.endpoint().dispatch().record_name(record, &name, entry);
+    caller.endpoint().dispatch().record_name(record, &name, entry, &metadata);
     let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
-    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata).await;
+    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata, record.span()).await;
     record.ended(&reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);

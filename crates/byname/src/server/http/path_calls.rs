@@ -28,7 +28,7 @@ impl WayIn for PathWay {
         let Self { name } = self;
         let dispatch = request.endpoint().dispatch();
         let entry = dispatch.entry(&name);
-        dispatch.record_name(request.record, &name, entry);
+        dispatch.record_name(request.record, &name, entry, &request.head.headers);
         let called = CalledFunction { way: Way::Path, name, entry };
         let verb = &request.head.method;
         if *verb == Verb::POST {
