@@ -71,7 +71,7 @@ fn is_token(text: &str) -> bool {
 /// Whether two texts are the same. The time depends on their lengths alone: the loop has no branch and reads each byte
 /// once. `difference` is 0 at the end if and only if each `a ^ b` was 0, because `|` never clears a bit. `black_box` keeps
 /// the compiler from leaving the loop once a bit is set.
-fn is_equal(given: &[u8], expected: &[u8]) -> bool {
+pub(crate) fn is_equal(given: &[u8], expected: &[u8]) -> bool {
     if given.len() != expected.len() {
         return false;
     }

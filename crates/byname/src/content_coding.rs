@@ -11,7 +11,7 @@ mod tests;
 #[cfg(feature = "compression")]
 mod zstd;
 
-pub(crate) use self::accepted::AcceptedCodings;
+pub(crate) use self::accepted::{AcceptedCodings, accepts_gzip};
 
 use std::fmt;
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use crate::call_telemetry::{CallTelemetry, RecordedCall};
 use crate::catch_panic::{Panicked, caught};
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
+use crate::console_access::{self, ConsoleToken, PageAsked};
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
@@ -106,6 +108,9 @@ pub(crate) struct Dispatch {
     keyed: KeyedCalls,
     times: Mutex<ChangedTimes>,
     telemetry: CallTelemetry,
+    /// Whether the page at the endpoint is shown. `None` where callers may learn names.
+    shows_console: Option<bool>,
+    console_token: ConsoleToken,
     /// Cancelled when the server no longer waits for streams.
     parting: CancellationToken,
     /// The longest time of any function, for callers that set no time-out.
@@ -139,6 +144,8 @@ impl Dispatch {
             keyed,
             times,
             telemetry,
+            shows_console: None,
+            console_token: ConsoleToken::new(),
             parting: CancellationToken::new(),
             patience,
         }
@@ -184,6 +191,16 @@ impl Dispatch {
     /// Whether there is an access log: off until this says otherwise.
     pub(crate) fn log_access(&mut self, on: bool) {
         self.telemetry.log_access(on);
+    }
+
+    /// Sets whether the page at the endpoint is shown: where callers may learn names, until this says otherwise.
+    pub(crate) fn show_console(&mut self, shown: Option<bool>) {
+        self.shows_console = shown;
+    }
+
+    /// What the page at the endpoint sends with its calls. Each way in checks it.
+    pub(crate) fn console_token(&self) -> &ConsoleToken {
+        &self.console_token
     }
 
     /// Which server this is.
@@ -463,6 +480,10 @@ impl Dispatch {
         {
             return self.counted_reply(document, &methods, &request);
         }
+        if entry.is_none() && request.extensions.get::<PageAsked>().is_some() && self.admits_to_console(&mut request) {
+            let null = ReturnedValue::Encoded(Codec::Json, Bytes::from_static(b"null"));
+            return Reply { result: Ok(Returned::Value(null)), metadata: HeaderMap::new() };
+        }
         if self.has_rules()
             && let Some(refused) = self.refusal(entry, &mut request)
         {
@@ -740,6 +761,17 @@ impl Dispatch {
         }
     }
 
+    /// Whether the page at the endpoint is shown to such a caller, if interceptors and rules admit it.
+    pub(crate) fn may_show_console(&self, request: &Request) -> bool {
+        self.shows_console.unwrap_or_else(|| self.may_learn_names(request))
+    }
+
+    /// Whether a caller that interceptors have admitted sees the page. A caller that may call nothing does not.
+    fn admits_to_console(&self, request: &mut Request) -> bool {
+        self.may_show_console(request)
+            && (!self.has_rules() || self.registry.methods().any(|method| self.rules.would_admit(method, request)))
+    }
+
     /// A document about the functions, as the result of a call.
     async fn document(&self, document: ServiceDocument, methods: Vec<Arc<Method>>, mut request: Request) -> Reply {
         // It takes a thread for a while, as a function does.
@@ -775,6 +807,10 @@ impl Dispatch {
 
     /// Whether the listing is on for this caller.
     fn may_learn_names(&self, request: &Request) -> bool {
+        // The page shows what it may call.
+        if self.shows_console == Some(true) && console_access::is_from_page(&request.metadata) {
+            return true;
+        }
         match self.listing {
             Listing::Never => false,
             // What a proxy on this machine passes on comes from anywhere.

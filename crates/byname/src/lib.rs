@@ -103,6 +103,7 @@ mod client;
 mod client_counters;
 mod clock_and_chance;
 mod codec;
+mod console_access;
 #[cfg_attr(
     not(feature = "compression"),
     allow(clippy::ptr_arg, dead_code, unused_mut, unused_variables, reason = "there is no coding")

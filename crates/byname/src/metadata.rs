@@ -62,10 +62,13 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
 }
 
 /// Headers whose bearer may do what another may not. Their values are marked sensitive, so that `Debug` does not show them.
-static AUTHORITY: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
+static AUTHORITY: [HeaderName; 5] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE, CONSOLE];
 
 /// On a request: the number of this attempt at the call, from 2.
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("byname-attempt");
+
+/// On a request: the token of the page at the endpoint, which makes the call.
+pub(crate) const CONSOLE: HeaderName = HeaderName::from_static("byname-console");
 
 /// Which attempt at its call a request is. Anything but a number from 2 says that it is the first.
 pub(crate) fn attempt(headers: &HeaderMap) -> u32 {

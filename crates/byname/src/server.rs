@@ -93,6 +93,7 @@ pub struct Server {
     origins: Vec<String>,
     cors: Cors,
     listing: Option<bool>,
+    console: Option<bool>,
     plain: bool,
     path: bool,
     json_rpc: bool,
@@ -141,6 +142,7 @@ impl Server {
             origins: Vec::new(),
             cors: Cors::default(),
             listing: None,
+            console: None,
             plain: true,
             path: true,
             json_rpc: true,
@@ -469,6 +471,53 @@ impl Server {
         self
     }
 
+    /// Whether a browser that opens the endpoint, `http://localhost:8080/rpc`, sees the console: the functions with forms to
+    /// call them, their figures and recent calls. It is on where [`listing`](Self::listing) is on by default or was turned
+    /// on, so on a loopback address. `console(true)` turns it on everywhere and for requests that a proxy has passed on,
+    /// `console(false)` turns it off everywhere.
+    ///
+    /// ```
+    /// use byname::{Code, Error, Next, Request, Server};
+    ///
+    /// # let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// server.console(true).intercept(|request: Request, next: Next| async move {
+    ///     // The page and its files have this name. The proxy in front has signed the user in.
+    ///     if request.name() == "!console" && request.header("x-signed-in-user").is_none() {
+    ///         return Err(Error::new(Code::PermissionDenied, "the console is for those who are signed in"));
+    ///     }
+    ///     Ok(next.run(request).await)
+    /// });
+    /// ```
+    ///
+    /// A request for the page passes the rules for [`hosts`](Self::hosts) and [`origins`](Self::origins), then all
+    /// [interceptors](Self::intercept), as a call of the name `!console`, and then the rules of [`allow`](Self::allow): the
+    /// page is shown to a caller that may call some function, and has the functions that this caller may call. What the page
+    /// calls passes all of that as every other call does. The page may also read the listing and the figures where they
+    /// are off otherwise.
+    ///
+    /// # What protects the calls of the page
+    ///
+    /// - **A page of another site** can't call: its requests are refused by `Sec-Fetch-Site` and `Origin`, and its
+    ///   bodies by their content type. It can't read the page, and can't show it in a frame. It can link to it. A link
+    ///   may fill in a form, and only the user sends it.
+    /// - **A call from the page** of a function that is not `readonly` has the header `byname-console` with a token that the
+    ///   server made at its start. A call with another token is refused with 403 before interceptors see it. So an
+    ///   interceptor that finds the header knows that the call comes from the page of this server, and may refuse it:
+    ///   `request.header("byname-console").is_some()`. The token says which page calls, not who. Anyone who may
+    ///   load the page can read it. It is not shown by `Debug`, and no call hands it on.
+    /// - **A name that an attacker points to this address** (DNS rebinding) is refused by the rule for hosts. Off
+    ///   loopback, set [`hosts`](Self::hosts).
+    /// - **Texts of the service**, such as documentation and errors, are shown as text. The page has a content security
+    ///   policy without inline scripts and styles, loads nothing from elsewhere, and creates no HTML from text.
+    /// - **What users type** stays in the tab: the history of calls has no headers, and ends with the tab.
+    ///
+    /// With several replicas behind one address each has its own token. The page gets the token of the replica that
+    /// answers, and repeats the refused call once, which did not run.
+    pub fn console(mut self, on: bool) -> Self {
+        self.console = Some(on);
+        self
+    }
+
     /// Whether `GET /rpc/!metrics` has what was counted of the calls of each function and of the clients of this process, for
     /// Prometheus, and `GET /rpc/!stats` the same as JSON, for `byname top`. By default that is where [`listing`](Self::listing) is on.
     /// Both go through the rules for hosts and origins and through interceptors, and show only functions that the caller may
@@ -737,6 +786,7 @@ impl Server {
         };
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
+        dispatch.show_console(self.console);
         if let Some(on) = self.metrics {
             dispatch.show_metrics(on);
         }

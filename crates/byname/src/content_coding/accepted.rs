@@ -35,6 +35,16 @@ impl AcceptedCodings {
     }
 }
 
+/// Whether a body in gzip is accepted, by a build that can't encode one too.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let weights = || {
+        let lists = headers.get_all(ACCEPT_ENCODING).iter();
+        lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).filter_map(weight)
+    };
+    let own = weights().find(|(name, _)| name.eq_ignore_ascii_case(b"gzip"));
+    own.or_else(|| weights().find(|(name, _)| *name == b"*")).is_some_and(|(_, weight)| weight > 0)
+}
+
 /// One element of the list: a name, and its weight in thousandths.
 fn weight(element: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);

@@ -513,7 +513,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             record = Some(Box::new(begun));
         }
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
-        let metadata = match metadata {
+        let checked = metadata.and_then(|metadata| {
+            dispatch.console_token().check(&metadata)?;
+            Ok(metadata)
+        });
+        let metadata = match checked {
             Ok(metadata) => metadata,
             Err(error) => {
                 let record = self.record_of(record, header, now, payload);

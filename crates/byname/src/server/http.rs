@@ -10,6 +10,7 @@ mod builtin;
 mod caching;
 #[cfg_attr(not(feature = "compression"), allow(unreachable_code, unused_variables, reason = "there is no coding"))]
 mod compression;
+mod console;
 mod cors;
 mod host_and_origin;
 mod json_rpc_calls;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use byname::{Client, IssuedToken, Server};
 
 use super::harness::add;
-use super::{Page, SHORT, Seen, failed, one, refused};
+use super::{Page, Running, SHORT, Seen, failed, one, post_with, raw, refused};
 
 pub(super) async fn access(page: &mut Page) {
     page.section("Who may call");
     rules(page).await;
+    console(page).await;
     tokens(page).await;
 }
 
@@ -60,6 +61,17 @@ async fn rules(page: &mut Page) {
         failed(add::on(&closed.bearer("1234"), 1, 2).await),
         "Compare the identity that the caller has with what the server's rule for this function asks for. The answer \
          is the same for a name that no function has, so check the name too.",
+    );
+}
+
+async fn console(page: &mut Page) {
+    let running = Running::new(one()).await;
+    page.add(
+        "The console is of another server",
+        raw(running.address, post_with("/rpc/add", "byname-console: 0123\r\n", "[1,2]")).await,
+        "Each server makes a token at its start, and only its own page has it. The page asks for a new one by itself, once. \
+         If several replicas share one address, let the proxy send one browser to one of them. Programs send no such \
+         header.",
     );
 }
 

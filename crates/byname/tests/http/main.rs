@@ -3,6 +3,7 @@
 mod browser;
 #[cfg(feature = "compression")]
 mod compression;
+mod console;
 mod half_closed;
 #[path = "../harness/mod.rs"]
 mod harness;

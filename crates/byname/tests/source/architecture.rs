@@ -127,7 +127,7 @@ impl Sources {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
-                } else {
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
                     let module = module(&root, &path);
                     if !module.ends_with(NOT_OF_THE_LIBRARY) {
                         let source = fs::read_to_string(&path).unwrap();

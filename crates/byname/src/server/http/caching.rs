@@ -51,7 +51,7 @@ impl<'m> CacheRules<'m> {
             out.extensions_mut().insert(MayBeKept);
         }
         if let Some(tag) = tag {
-            if self.is_known(&tag) {
+            if is_known(&self.known, &tag) {
                 *out.status_mut() = StatusCode::NOT_MODIFIED;
                 out.headers_mut().remove(CONTENT_TYPE);
                 take(out.body_mut());
@@ -60,11 +60,19 @@ impl<'m> CacheRules<'m> {
         }
         out
     }
+}
 
-    fn is_known(&self, tag: &HeaderValue) -> bool {
-        let mut known = self.known.iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-        known.any(|known| known.trim_ascii() == b"*" || opaque(known.trim_ascii()) == opaque(tag.as_bytes()))
-    }
+/// Whether a tag is among those that the caller has.
+pub(super) fn is_known(known: &[HeaderValue], tag: &HeaderValue) -> bool {
+    let mut known = known.iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    known.any(|known| known.trim_ascii() == b"*" || opaque(known.trim_ascii()) == opaque(tag.as_bytes()))
+}
+
+/// What tells these bytes from others.
+pub(super) fn digest(body: &[u8]) -> String {
+    let mut digest = sha1_smol::Sha1::from(body).digest().to_string();
+    digest.truncate(32);
+    digest
 }
 
 /// A tag without the prefix of a weak tag.
@@ -74,6 +82,5 @@ fn opaque(tag: &[u8]) -> &[u8] {
 
 /// The tag of an answer. It is weak, because a proxy may compress the answer.
 fn tag(body: &[u8]) -> HeaderValue {
-    let digest = sha1_smol::Sha1::from(body).digest().to_string();
-    HeaderValue::try_from(format!("W/\"{}\"", &digest[..32])).expect("hexadecimal digits can stand in a header")
+    HeaderValue::try_from(format!("W/\"{}\"", digest(body))).expect("hexadecimal digits can stand in a header")
 }

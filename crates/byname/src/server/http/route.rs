@@ -9,6 +9,7 @@ use super::admitted_request::{AdmittedRequest, CallerInfo};
 use super::allowed_methods::{self, Verbs};
 use super::answer::{HttpAnswer, Rejection};
 use super::builtin::Builtin;
+use super::console::ConsoleFile;
 use super::host_and_origin::{may_name_no_host, transfer_coding};
 use super::path_calls::PathWay;
 use super::plain_calls::PlainWay;
@@ -105,7 +106,8 @@ fn record(caller: CallerInfo<'_>, target: RequestTarget, head: &Parts, began: In
     };
     let mut record = dispatch.telemetry().record(way, caller.peer(), &head.headers, began);
     let is_upgrade = || endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
-    if head.method == Verb::OPTIONS || is_upgrade() {
+    let is_console = || way == CallWay::Plain && ConsoleFile::asked_for(head).is_some();
+    if head.method == Verb::OPTIONS || is_upgrade() || is_console() {
         record.discard();
     } else if let RequestTarget::Path { name_at } = target {
         record.named(|| {
@@ -148,7 +150,12 @@ async fn admit<B: RequestBody>(
             let _ = session.host.set(host.clone());
         }
     }
-    *origin = endpoint.gate.origin(head, host)?.cloned();
+    let console = if matches!(target, RequestTarget::Plain) { ConsoleFile::asked_for(head) } else { None };
+    let from = endpoint.gate.origin(head, host);
+    // Pages of other sites may link to the console.
+    if !(from.is_err() && console.is_some_and(|file| file.is_visited(head))) {
+        *origin = from?.cloned();
+    }
     if endpoint.frames && matches!(target, RequestTarget::Plain) && websocket_upgrade::is_asked_for(head) {
         return upgrade(request);
     }
@@ -156,6 +163,13 @@ async fn admit<B: RequestBody>(
     *tells_load = request.caller.deadline.is_some();
     if head.method == Verb::OPTIONS && origin.is_some() {
         return Ok(endpoint.cors.preflight());
+    }
+    endpoint.dispatch().console_token().check(&head.headers)?;
+    // A page of another origin would learn the token.
+    if let Some(file) = console.filter(|_| origin.is_none())
+        && let Some(out) = Box::pin(file.answer(request.caller, &head.headers)).await
+    {
+        return out;
     }
     if matches!(target, RequestTarget::Plain | RequestTarget::Path { .. }) {
         endpoint.takes_calls()?;
