@@ -22,6 +22,7 @@ use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
 pub use crate::server::fuzzing::{forwarded, proxy_protocol};
+use crate::trace_context::{BAGGAGE, CallSpan, RemoteSpan, TRACEPARENT, TRACESTATE, pass_baggage_on, trace_state};
 use crate::wire::headers::AnsweringServer;
 use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 use crate::wire::{Way, headers, json_rpc_format, path_format, plain_format, query, reply};
@@ -141,10 +142,30 @@ pub fn header_values(data: &[u8]) {
     if let Some(instance) = InstanceId::of_answer(&one(headers::INSTANCE)) {
         assert!(instance.to_header().as_bytes().eq_ignore_ascii_case(data));
     }
+    if let Some(parent) = RemoteSpan::of(&one(TRACEPARENT)) {
+        let (made, mut told) = (CallSpan::under(parent), HeaderMap::new());
+        made.put(None, &mut told);
+        assert_eq!(RemoteSpan::of(&told), Some(made.as_parent()));
+    }
+    trace_members(value.clone());
     let mut offers = one(headers::WAYS);
     offers.insert(headers::PROTOCOL, headers::VERSION);
     let _ = (headers::offers(&offers, Way::Plain), headers::offers(&offers, Way::Path));
     assert_eq!(headers::is_byname(&one(headers::PROTOCOL)), data == b"1");
+}
+
+/// The members of a `tracestate` and of a `baggage`: what was passed on is passed on unchanged.
+fn trace_members(value: HeaderValue) {
+    let passed_on = |state: HeaderValue, baggage: HeaderValue| {
+        let mut served = HeaderMap::from_iter([(TRACESTATE, state), (BAGGAGE, baggage)]);
+        served.insert(TRACEPARENT, CallSpan::begin(false).traceparent());
+        let mut made = HeaderMap::new();
+        pass_baggage_on(&served, &mut made);
+        (trace_state(&served), made.remove(BAGGAGE))
+    };
+    let (state, baggage) = passed_on(value.clone(), value);
+    let of = |passed: &Option<HeaderValue>| passed.clone().unwrap_or(HeaderValue::from_static(""));
+    assert_eq!(passed_on(of(&state), of(&baggage)), (state, baggage));
 }
 
 /// Arguments by position, up to the first NUL, and by name behind it.
@@ -414,6 +435,8 @@ mod tests {
             "-?[0-9]{1,40}".prop_map(|integer| format!("[{integer},{integer}]").into_bytes()),
             text("([a-z%+]{1,5}=[a-z0-9%+]{0,6}&){0,4}"),
             text("(timeout=[0-9]{0,21}|max=[0-9]|, ?){0,4}"),
+            text("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[a-z]{0,3})?"),
+            text("([a-z0-9@_*/-]{1,20}=[ -~]{0,20}[ \\t]?,?){0,5}"),
             text("(http://)?[a-z0-9.:\\[\\]@%]{1,12}(:[0-9]{1,6})?(/[a-z?#%]{0,5}){0,3}"),
             text("(rpc)?[a-zA-Z_.0-9]{0,140}"),
             response_text(),
@@ -550,6 +573,8 @@ mod tests {
                 b"a=1&b=2",
                 b"timeout=5",
                 b"17, 350",
+                b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                b"tenant@system=1, other=2,,",
                 b"9f3c62d027ab51d0",
                 response,
                 b"for=\"[2001:db8::1]:80\";by=10.0.0.2, for=10.0.0.1",

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::clock_and_chance::random_id;
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// The most members of a `tracestate`. With more it is invalid as a whole.
 const MOST_STATE_MEMBERS: usize = 32;
