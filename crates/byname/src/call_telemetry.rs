@@ -45,12 +45,15 @@ pub(crate) struct CallTelemetry {
 /// The span of a call, if a subscriber wants it. The result of the call is recorded once. A call that is dropped before is
 /// recorded as cancelled.
 #[derive(Debug)]
-pub(crate) struct RecordedCall {
+pub(crate) struct RecordedCall(Option<Box<OpenSpan>>);
+
+/// A span whose call has no result yet.
+#[derive(Debug)]
+struct OpenSpan {
     span: Span,
     kind: SpanKind,
     /// OpenTelemetry has the span too.
     is_exported: bool,
-    is_over: bool,
 }
 
 /// The side of a call.
@@ -120,20 +123,19 @@ impl RecordedCall {
             { OTEL_KIND } = Empty,
             { OTEL_STATUS_CODE } = Empty,
         );
-        let mut call = Self::new(span, SpanKind::Server);
         // If the feature `log` of tracing is on, the values of a disabled span are computed too.
-        if !call.is_over {
-            let parent = RemoteSpan::of(metadata);
-            let exported = call.export(&method.name, parent, Some(metadata));
-            let found = exported.map_or_else(|| CallSpan::of_headers(metadata, true), |(span, _)| span);
-            call.record_ids(place.get_or_insert_default().get_or_init(|| found).into());
-        }
-        call
+        let Some(mut open) = OpenSpan::new(span, SpanKind::Server) else {
+            return Self::none();
+        };
+        let exported = open.export(&method.name, RemoteSpan::of(metadata), Some(metadata));
+        let found = exported.map_or_else(|| CallSpan::of_headers(metadata, true), |(span, _)| span);
+        open.record_ids(place.get_or_insert_default().get_or_init(|| found).into());
+        Self(Some(open))
     }
 
-    /// A call that is made. `None` if its span is not recorded.
+    /// A call that is made.
     #[inline]
-    pub(crate) fn made<'s>(name: &str, server: impl FnOnce() -> Option<CalledServer<'s>>) -> Option<Self> {
+    pub(crate) fn made<'s>(name: &str, server: impl FnOnce() -> Option<CalledServer<'s>>) -> Self {
         let span = tracing::info_span!(
             target: "byname::client::call",
             "rpc.call",
@@ -150,37 +152,41 @@ impl RecordedCall {
             { OTEL_KIND } = Empty,
             { OTEL_STATUS_CODE } = Empty,
         );
-        if !is_recorded(&span) {
-            return None;
-        }
-        if let Some(CalledServer { address, port }) = server() {
-            span.record(SERVER_ADDRESS, address);
+        let open = OpenSpan::new(span, SpanKind::Client);
+        if let Some(open) = &open
+            && let Some(CalledServer { address, port }) = server()
+        {
+            open.span.record(SERVER_ADDRESS, address);
             if let Some(port) = port {
-                span.record(SERVER_PORT, port);
+                open.span.record(SERVER_PORT, port);
             }
         }
-        Some(Self::new(span, SpanKind::Client))
+        Self(open)
     }
 
-    fn new(span: Span, kind: SpanKind) -> Self {
-        let span = if is_recorded(&span) { span } else { Span::none() };
-        Self { is_over: span.is_none(), span, kind, is_exported: false }
+    /// Nothing is recorded.
+    pub(crate) const fn none() -> Self {
+        Self(None)
     }
 
-    /// On the heap, for a call that takes longer. `None` if nothing will be recorded.
-    pub(crate) fn kept(self) -> Option<Box<Self>> {
-        (!self.is_over).then(|| Box::new(self))
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
+    /// The span, to do something in it.
+    #[inline]
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.0.as_ref().map(|open| &open.span)
     }
 
     /// Records what the call has come to. A stream that has begun is followed to its end.
+    #[inline]
     pub(crate) fn end(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
         match result {
-            _ if self.is_over => result,
-            Ok(Returned::Stream(items)) => Ok(Returned::Stream(Items::new(RecordedItems { items, call: self }))),
+            Ok(Returned::Stream(items)) if self.is_some() => {
+                Ok(Returned::Stream(Items::new(RecordedItems { items, call: self })))
+            }
             result => {
                 self.record(&result);
                 result
@@ -188,27 +194,43 @@ impl RecordedCall {
         }
     }
 
+    #[inline]
     pub(crate) fn record<T>(&mut self, result: &Result<T, Failure>) {
-        match result {
-            Ok(_) => self.succeeded(),
-            Err(failure) => self.failed(failure.error()),
-        }
-    }
-
-    fn succeeded(&mut self) {
-        if !std::mem::replace(&mut self.is_over, true) {
-            self.span.record(RPC_RESPONSE_STATUS_CODE, OK);
+        if let Some(open) = self.0.take() {
+            open.close(result.as_ref().err().map(|failure| failure.error().code()));
         }
     }
 
     fn failed(&mut self, error: &Error) {
-        self.failed_with(error.code());
+        if let Some(open) = self.0.take() {
+            open.close(Some(error.code()));
+        }
+    }
+}
+
+impl Drop for RecordedCall {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.close(Some(Code::Cancelled));
+        }
+    }
+}
+
+impl OpenSpan {
+    /// `None` if nobody records the span.
+    #[inline]
+    fn new(span: Span, kind: SpanKind) -> Option<Box<Self>> {
+        is_recorded(&span).then(|| Box::new(Self { span, kind, is_exported: false }))
     }
 
-    fn failed_with(&mut self, code: Code) {
-        if std::mem::replace(&mut self.is_over, true) {
+    /// Records the result: the code of an error, if it is one.
+    #[cold]
+    fn close(self: Box<Self>, error: Option<Code>) {
+        let Some(code) = error else {
+            self.span.record(RPC_RESPONSE_STATUS_CODE, OK);
             return;
-        }
+        };
         self.span.record(RPC_RESPONSE_STATUS_CODE, code.as_str());
         // A log would have it twice.
         if self.is_exported {
@@ -231,22 +253,13 @@ impl RecordedCall {
         exported
     }
 
-    fn record_ids(&mut self, TraceIds { trace, span, parent }: TraceIds) {
+    fn record_ids(&self, TraceIds { trace, span, parent }: TraceIds) {
         self.span.record(TRACE_ID, tracing::field::display(trace));
         // A field that is recorded without a value leaves a gap in a log.
         for (name, id) in [(SPAN_ID, span), (PARENT_ID, parent)] {
             if let Some(id) = id {
                 self.span.record(name, tracing::field::display(id));
             }
-        }
-    }
-}
-
-impl Drop for RecordedCall {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.failed_with(Code::Cancelled);
         }
     }
 }
@@ -264,7 +277,7 @@ impl SpanKind {
 /// headers that were set for this call alone. A trace that the caller has set goes out as it is. Returns where the call is in its trace,
 /// if it belongs to one.
 pub(crate) fn put_trace(
-    mut call: Option<&mut RecordedCall>,
+    call: &mut RecordedCall,
     name: &str,
     serving: Option<&Context>,
     own: &HeaderMap,
@@ -278,17 +291,17 @@ pub(crate) fn put_trace(
     if let Some(set) = set {
         let parent = RemoteSpan::of(set);
         let ids = parent.map(|RemoteSpan { trace, id, .. }| TraceIds { trace, span: None, parent: Some(id) });
-        if let Some(call) = call {
-            call.export(name, parent, Some(set));
+        if let Some(open) = &mut call.0 {
+            open.export(name, parent, Some(set));
             if let Some(ids) = ids {
-                call.record_ids(ids);
+                open.record_ids(ids);
             }
         }
         return ids;
     }
     let served = serving.map(|serving| serving.span().as_parent());
     let came = serving.map(Context::metadata);
-    let exported = call.as_mut().and_then(|call| call.export(name, served, came));
+    let exported = call.0.as_mut().and_then(|open| open.export(name, served, came));
     let (span, state) = match (exported, served) {
         (Some(exported), _) => exported,
         (None, Some(served)) => (CallSpan::under(served), None),
@@ -296,13 +309,14 @@ pub(crate) fn put_trace(
         (None, None) => return None,
     };
     span.put(state.or_else(|| came.and_then(trace_state)), headers);
-    if let Some(call) = call {
-        call.record_ids(span.into());
+    if let Some(open) = &call.0 {
+        open.record_ids(span.into());
     }
     Some(span.into())
 }
 
 /// Whether a subscriber gets this span. A thread without a subscriber has such spans too, while other threads have one.
+#[inline]
 fn is_recorded(span: &Span) -> bool {
     let has_subscriber = |(_, subscriber): (&Id, &Dispatch)| !subscriber.is::<NoSubscriber>();
     !span.is_disabled() && span.with_subscriber(has_subscriber).unwrap_or_default()
@@ -340,7 +354,7 @@ impl ItemSource for RecordedItems {
         let next = ready!(self.items.poll_next(cx, room));
         match &next {
             NextItems::Batch(_) => {}
-            NextItems::End => self.call.succeeded(),
+            NextItems::End => self.call.record(&Ok(())),
             NextItems::Failed(failure) => self.call.failed(failure.error()),
         }
         Poll::Ready(next)

@@ -15,7 +15,7 @@ use http::{Extensions, HeaderMap, HeaderName};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::keyed_call::{KeyedCall, KeyedCalls};
 use self::streaming_function::FunctionItems;
@@ -375,7 +375,7 @@ impl Dispatch {
             return self.intercepted(None, request).await;
         };
         let recorded = RecordedCall::served(&entry.handler.method, &request.metadata, &mut request.span);
-        let span = recorded.span().clone();
+        let span = recorded.span().cloned().unwrap_or_else(Span::none);
         let reply = if !self.interceptors.is_empty() {
             self.intercepted(Some(entry), request).instrument(span).await
         } else if self.has_rules() || self.is_keyed(&entry.handler.method, &request.metadata) {

@@ -12,7 +12,7 @@ use http::header::AUTHORIZATION;
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::Client;
 use super::affinity::{Affinity, ReplicaWish};
@@ -57,7 +57,7 @@ pub struct Call<A, R> {
     prepared: Option<PreparedCall<A>>,
     progress: CallState,
     /// Its span, once it has begun, if a subscriber wants it.
-    recorded: Option<Box<RecordedCall>>,
+    recorded: RecordedCall,
     /// Counts it, once it has begun and if it goes to another process.
     counted: ClientCallRecord,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
@@ -193,7 +193,7 @@ impl<A, R> Call<A, R> {
             name,
             prepared: Some(prepared),
             progress: CallState::Unsent,
-            recorded: None,
+            recorded: RecordedCall::none(),
             counted: ClientCallRecord::none(),
             read: R::read,
             unreadable: R::unreadable,
@@ -420,7 +420,7 @@ impl<A: Send, R> Call<A, R> {
                     Err(error) => break Reply::from(error),
                 },
                 CallState::Frames(attempt, time) => {
-                    let entered = self.recorded.as_deref().map(|recorded| recorded.span().enter());
+                    let entered = self.recorded.span().map(Span::enter);
                     let method = self.prepared.as_ref().and_then(|prepared| prepared.method);
                     let head = CallHead { name: &self.name, method, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
@@ -474,9 +474,7 @@ impl<A: Send, R> Call<A, R> {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
         self.counted.end(&mut done.result);
-        if let Some(recorded) = self.recorded.take() {
-            done.result = recorded.end(done.result);
-        }
+        done.result = std::mem::replace(&mut self.recorded, RecordedCall::none()).end(done.result);
         Poll::Ready(done)
     }
 
@@ -498,7 +496,7 @@ impl<A: Send, R> Call<A, R> {
         let name = &self.name;
 
         // A disabled span would still be entered and left at each poll.
-        self.recorded = RecordedCall::made(name, || scope.way.server()).map(Box::new);
+        self.recorded = RecordedCall::made(name, || scope.way.server());
         let serving = Context::current();
         let now = Instant::now();
         let policy = scope.policy(name, *method);
@@ -519,7 +517,7 @@ impl<A: Send, R> Call<A, R> {
         if serving.is_some() || self.recorded.is_some() || !scope.headers.is_empty() {
             let headers = &mut options.get_or_insert_default().headers;
             let own = std::mem::replace(headers, scope.headers.clone());
-            trace = put_trace(self.recorded.as_deref_mut(), name, serving.as_ref(), &own, headers);
+            trace = put_trace(&mut self.recorded, name, serving.as_ref(), &own, headers);
             if let Some(serving) = &serving {
                 serving.pass_attempt_on(headers);
                 if scope.passes_baggage_on && !own.contains_key("baggage") {
@@ -571,7 +569,7 @@ impl<A: Send, R> Call<A, R> {
             && let Some(chosen) = service.choose(ReplicaWish::default(), now)
         {
             let codec = chosen.link.codec();
-            let entered = self.recorded.as_deref().map(|recorded| recorded.span().enter());
+            let entered = self.recorded.span().map(Span::enter);
             let frame = match encode {
                 ArgumentsEncoder::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
@@ -617,8 +615,8 @@ impl<A: Send, R> Call<A, R> {
 
     /// The call goes on as this future, in its span.
     fn going_on(&mut self, call: BoxFuture<Reply>) -> CallState {
-        let call = match &self.recorded {
-            Some(recorded) => Box::pin(call.instrument(recorded.span().clone())),
+        let call = match self.recorded.span() {
+            Some(span) => Box::pin(call.instrument(span.clone())),
             None => call,
         };
         CallState::Any(on_a_runtime(call))

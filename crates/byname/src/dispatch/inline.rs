@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
+use tracing::{Instrument as _, Span};
 
 use super::{CallOrigin, Dispatch, InlineEnd, SupervisedCall};
 use crate::arguments::{ArgumentSource, EncodedArguments};
@@ -111,14 +111,15 @@ impl InlineCall<'_> {
         };
         let run = || entry.piece_from(*clock, dispatch.limits.slow_poll, run);
         // Entering a disabled span would still cost time.
-        let (tried, ended) = if recorded.span().is_disabled() { run() } else { recorded.span().in_scope(run) };
+        let (tried, ended) = match recorded.span() {
+            Some(span) => span.in_scope(run),
+            None => run(),
+        };
         *clock = ended;
         if let Some(mut supervised) = running {
             supervised.keep(functions.try_acquire());
-            return Polled::Running(RunningCall::Function(
-                supervised.instrument(recorded.span().clone()),
-                recorded.kept(),
-            ));
+            let span = recorded.span().cloned().unwrap_or_else(Span::none);
+            return Polled::Running(RunningCall::Function(supervised.instrument(span), recorded));
         }
         let (failure, metadata) = match tried {
             Ok(Some(InlineEnd { failure: None, metadata })) => {
@@ -155,7 +156,7 @@ impl InlineCall<'_> {
 
 /// A call that was not done at its first poll, to be polled by a task.
 pub(crate) enum RunningCall {
-    Function(Instrumented<SupervisedCall>, Option<Box<RecordedCall>>),
+    Function(Instrumented<SupervisedCall>, RecordedCall),
     /// With the interceptors around it, which are in its span.
     Intercepted(BoxFuture<Reply>),
 }
@@ -167,9 +168,7 @@ impl Future for RunningCall {
         match &mut *self {
             Self::Function(function, recorded) => {
                 let reply = std::task::ready!(Pin::new(function).poll(cx));
-                if let Some(recorded) = recorded {
-                    recorded.record(&reply.result);
-                }
+                recorded.record(&reply.result);
                 Poll::Ready(reply)
             }
             Self::Intercepted(call) => call.as_mut().poll(cx),

@@ -67,7 +67,7 @@ async fn next(peer: &mut Peer) -> Frame {
         let frame = peer.frame().await;
         match frame.kind {
             NAME => {}
-            CALL if frame.flags == 0 && frame.arguments() == r#"["way"]"# => peer.say(reply(frame.id, "frames")).await,
+            CALL if frame.payload.ends_with(br#"["way"]"#) => peer.say(reply(frame.id, "frames")).await,
             _ => return frame,
         }
     }
