@@ -626,7 +626,8 @@ impl Client {
     /// precedence.
     ///
     /// At most 64 members and 8 KiB are passed on, whole members from the front. A function reads its own by
-    /// [`Context::header`](crate::Context::header). **Never decide by baggage what a caller may do.** Every caller can write into it whatever it likes.
+    /// [`Context::header`](crate::Context::header). **Never decide by baggage what a caller may do.** Every caller can write
+    /// into it whatever it likes.
     ///
     /// ```
     /// # fn example(data: byname::Client) {
