@@ -124,10 +124,15 @@ impl RecordedCall {
             { OTEL_STATUS_CODE } = Empty,
         );
         // If the feature `log` of tracing is on, the values of a disabled span are computed too.
+        if span.is_disabled() { Self::none() } else { Self::open_served(span, &method.name, metadata, place) }
+    }
+
+    #[cold]
+    fn open_served(span: Span, name: &str, metadata: &HeaderMap, place: &mut Option<ServedSpan>) -> Self {
         let Some(mut open) = OpenSpan::new(span, SpanKind::Server) else {
             return Self::none();
         };
-        let exported = open.export(&method.name, RemoteSpan::of(metadata), Some(metadata));
+        let exported = open.export(name, RemoteSpan::of(metadata), Some(metadata));
         let found = exported.map_or_else(|| CallSpan::of_headers(metadata, true), |(span, _)| span);
         open.record_ids(place.get_or_insert_default().get_or_init(|| found).into());
         Self(Some(open))
@@ -152,9 +157,14 @@ impl RecordedCall {
             { OTEL_KIND } = Empty,
             { OTEL_STATUS_CODE } = Empty,
         );
+        if span.is_disabled() { Self::none() } else { Self::open_made(span, server()) }
+    }
+
+    #[cold]
+    fn open_made(span: Span, server: Option<CalledServer<'_>>) -> Self {
         let open = OpenSpan::new(span, SpanKind::Client);
         if let Some(open) = &open
-            && let Some(CalledServer { address, port }) = server()
+            && let Some(CalledServer { address, port }) = server
         {
             open.span.record(SERVER_ADDRESS, address);
             if let Some(port) = port {
@@ -219,7 +229,6 @@ impl Drop for RecordedCall {
 
 impl OpenSpan {
     /// `None` if nobody records the span.
-    #[inline]
     fn new(span: Span, kind: SpanKind) -> Option<Box<Self>> {
         is_recorded(&span).then(|| Box::new(Self { span, kind, is_exported: false }))
     }
@@ -316,7 +325,6 @@ pub(crate) fn put_trace(
 }
 
 /// Whether a subscriber gets this span. A thread without a subscriber has such spans too, while other threads have one.
-#[inline]
 fn is_recorded(span: &Span) -> bool {
     let has_subscriber = |(_, subscriber): (&Id, &Dispatch)| !subscriber.is::<NoSubscriber>();
     !span.is_disabled() && span.with_subscriber(has_subscriber).unwrap_or_default()

@@ -388,7 +388,7 @@ impl Dispatch {
                 Err(error) => error.into(),
             }
         };
-        Reply { result: recorded.end(reply.result), ..reply }
+        if recorded.is_some() { Reply { result: recorded.end(reply.result), ..reply } } else { reply }
     }
 
     /// Runs one call through the interceptors. It has its permit from the start, because interceptors count as work in

@@ -474,7 +474,9 @@ impl<A: Send, R> Call<A, R> {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
         self.counted.end(&mut done.result);
-        done.result = std::mem::replace(&mut self.recorded, RecordedCall::none()).end(done.result);
+        if self.recorded.is_some() {
+            done.result = std::mem::replace(&mut self.recorded, RecordedCall::none()).end(done.result);
+        }
         Poll::Ready(done)
     }
 
