@@ -15,6 +15,7 @@ use std::task::{Context as Task, Poll, ready};
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Span};
@@ -332,9 +333,9 @@ fn is_recorded(span: &Span) -> bool {
 
 /// Records how often the call was sent in whose span this runs.
 pub(crate) fn record_attempts(sent: u32) {
-    let span = Span::current();
-    if !span.is_disabled() {
-        span.record(ATTEMPTS, sent);
+    // It is a number, and the current span is a look-up.
+    if LevelFilter::current() >= LevelFilter::INFO {
+        Span::current().record(ATTEMPTS, sent);
     }
 }
 
