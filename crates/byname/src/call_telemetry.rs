@@ -236,7 +236,7 @@ impl OpenSpan {
 
     /// Records the result: the code of an error, if it is one.
     #[cold]
-    fn close(self: Box<Self>, error: Option<Code>) {
+    fn close(&self, error: Option<Code>) {
         let Some(code) = error else {
             self.span.record(RPC_RESPONSE_STATUS_CODE, OK);
             return;
