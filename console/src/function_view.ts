@@ -42,6 +42,8 @@ export class FunctionView {
   private readonly key = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
   private readonly codePlace = h("code", {});
   private language: Language = "curl";
+  /** Whether the user has typed the key. A program has a new one for each run otherwise. */
+  private hasOwnKey = false;
   private running: { cancel(): void } | undefined;
   private readonly leave: (() => void)[] = [];
   private items: Json[] = [];
@@ -60,8 +62,16 @@ export class FunctionView {
     this.form = new ArgumentsForm(parts.schemas, called.arguments);
     this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
-    if (called.keyed) this.key.value = randomUuid();
+    if (called.keyed) this.newKey();
+    this.key.addEventListener("input", () => {
+      this.hasOwnKey = this.key.value.trim() !== "";
+    });
     this.changed();
+  }
+
+  private newKey(): void {
+    this.key.value = randomUuid();
+    this.hasOwnKey = false;
   }
 
   private callLabel(): string {
@@ -188,7 +198,7 @@ export class FunctionView {
     this.key.id = id;
     return h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: id }, "idempotency key"), h("span", { class: "required" }, "*")),
       h("div", { class: "with-button" }, this.key, button("new", () => {
-        this.key.value = randomUuid();
+        this.newKey();
         this.changed();
       }, { class: "button small", "aria-label": "a new idempotency key" })));
   }
@@ -284,7 +294,7 @@ export class FunctionView {
     this.items = [];
     this.showItems();
     this.complaint.hidden = true;
-    if (this.called.keyed) this.key.value = randomUuid();
+    if (this.called.keyed) this.newKey();
     this.setJson(false);
     this.focusForm();
   }
@@ -361,7 +371,7 @@ export class FunctionView {
       return;
     }
     const { headers, key, timeoutMs } = this.options();
-    this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.key.value ? undefined : key, timeoutMs }, this.language);
+    this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.hasOwnKey ? undefined : key, timeoutMs }, this.language);
   }
 
   private copyLink(from: HTMLElement): void {
@@ -485,7 +495,7 @@ export class FunctionView {
   private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
     // The same key again would be answered with the same reply.
     if (this.called.keyed && answer?.isOk) {
-      this.key.value = randomUuid();
+      this.newKey();
       this.changed();
     }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);

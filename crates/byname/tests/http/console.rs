@@ -299,7 +299,7 @@ async fn a_request_for_the_page_is_no_call_in_the_access_log() {
         assert_eq!(page(running.address, path, "").await.status, 200);
     }
     assert_eq!(raw(running.address, get("/rpc/add?a=1&b=2")).await.body, "3");
-    assert_eq!(log.access().await["name"], "add");
+    assert_eq!(log.access().await["rpc.method"], "add");
 }
 
 #[tokio::test]
