@@ -175,7 +175,7 @@ export class FunctionView {
         button("Copy link", (event) => this.copyLink(event.currentTarget as HTMLElement), { title: "a link to this function with these arguments" }),
         button("Reset", () => this.reset()),
         h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls")));
-    form.addEventListener("input", () => this.changed());
+    for (const event of ["input", "change"]) form.addEventListener(event, () => this.changed());
     form.addEventListener("click", () => queueMicrotask(() => this.changed()));
     form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

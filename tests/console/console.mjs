@@ -53,6 +53,78 @@ const tests = {
     equal(await page.getByLabel("shop").inputValue(), "7");
   },
 
+  async "each kind of type has a form"(page) {
+    const sent = async (name, act, expected) => {
+      await open(page, name);
+      await act();
+      includes(await page.locator(".program").textContent(), `-d '${expected}'`);
+      await callNow(page);
+      await page.locator(".reply .status.good").waitFor();
+    };
+    const setting = page.getByLabel("variant of setting");
+    await sent("settings.set", async () => {
+      await page.getByLabel("name", { exact: true }).fill("a");
+      await setting.selectOption("Switch");
+      await page.getByLabel("on", { exact: true }).selectOption("true");
+    }, '{"name":"a","setting":{"type":"Switch","value":{"on":true}}}');
+    await sent("settings.set", () => setting.selectOption("Unset"), '{"name":"a","setting":{"type":"Unset"}}');
+    await sent("orders.find", async () => {
+      await page.getByLabel("variant of key").selectOption("text");
+      await page.locator(".variant textarea").fill("x");
+    }, '{"key":"x"}').catch(() => page.locator(".error-box", { hasText: "no article 0" }).waitFor());
+    await sent("files.inspect", () => page.getByLabel("a file for content").setInputFiles({ name: "a", mimeType: "text/plain", buffer: Buffer.from([0, 255, 104]) }), '{"content":"AP9o"}');
+    includes(await page.locator(".reply .json").textContent(), '"AP9o"');
+    await sent("files.count", async () => {
+      await page.getByRole("button", { name: "add an item to folders" }).click();
+      await page.getByLabel("name", { exact: true }).last().fill("a");
+      await page.getByLabel("name", { exact: true }).first().fill("b");
+      await page.getByLabel("send parent_of").first().check();
+      await page.getByLabel("name", { exact: true }).nth(1).fill("c");
+    }, '{"root":{"folders":[{"folders":[],"name":"b","parent_of":{"folders":[],"name":"c"}}],"name":"a"}}');
+    includes(await page.locator(".reply .json").textContent(), "3");
+  },
+
+  async "items of an array change their places and go"(page) {
+    await open(page, "orders.place");
+    for (const article of ["1", "2", "3"]) {
+      await page.getByRole("button", { name: "add an item to lines" }).click();
+      await page.getByLabel("article").last().fill(article);
+      await page.getByLabel("count", { exact: true }).last().fill("1");
+    }
+    const places = async () => page.getByLabel("article").evaluateAll((inputs) => inputs.map((input) => input.value).join());
+    await page.getByRole("button", { name: "move this item up" }).last().click();
+    equal(await places(), "1,3,2");
+    await page.getByRole("button", { name: "move this item down" }).first().click();
+    equal(await places(), "3,1,2");
+    await page.getByRole("button", { name: "remove this item" }).nth(1).click();
+    equal(await places(), "3,2");
+  },
+
+  async "without schemas arguments have fields by their types, and are JSON otherwise"(page, { address }) {
+    await page.route("**/!schema", async (route) => {
+      const document = await (await route.fetch()).json();
+      for (const one of document.functions) {
+        one.arguments.forEach((argument) => (argument.schema = true));
+        one.returns.schema = true;
+      }
+      await route.fulfill({ json: { ...document, $defs: {}, note: "built without schemas" } });
+    });
+    await page.goto("about:blank");
+    await page.goto(`http://${address}/rpc#/f/add`);
+    await page.getByText("built without schemas").waitFor();
+    // The type says what it is.
+    await page.getByLabel("a", { exact: true }).fill("9007199254740993");
+    await callNow(page);
+    await reply(page, "9007199254740995");
+    await open(page, "files.count");
+    await page.getByLabel("root").fill('{"name": "a", "folders": [');
+    await callNow(page);
+    await page.locator("p.complaint[role=alert]", { hasText: "not JSON, line 1" }).waitFor();
+    await page.getByLabel("root").fill('{"name": "a", "folders": []}');
+    await callNow(page);
+    await reply(page, "1");
+  },
+
   async "what can't be sent is said at its field"(page) {
     await open(page, "orders.place");
     await page.getByRole("button", { name: "Call" }).click();
@@ -166,7 +238,7 @@ const tests = {
     await callNow(page);
     await reply(page, "<script>document.title='owned'</script>");
     const text = await page.locator("main").textContent();
-    includes(text, "\u241b]0;owned\u2407");
+    includes(text, "\\u{1b}]0;owned\\u{7}");
     assert(!/[\u0000-\u0008\u001b\u202e]/.test(text), "a control character is in the page");
     await page.getByRole("heading", { name: "Types" }).click();
     await open(page, "orders.create", { article: 1 });
