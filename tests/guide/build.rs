@@ -54,6 +54,7 @@ fn module(path: &Path) -> (String, String) {
         if info != "rust"
             && info != "rust,peers"
             && info != "rust,etcd"
+            && info != "rust,otel"
             && info != "rust,schema"
             && info != "rust,schemars"
             && info != "rust,simulation"

@@ -9,7 +9,7 @@
 //! - `rust,peers` is compiled with the feature `peers` only: what byname is compared with.
 //! - `rust,etcd` is compiled with the feature `etcd` only, and is not run.
 //! - `rust,tls` is compiled with the feature `tls` only, and is not run.
-//! - `rust,schema`, `rust,schemars` and `rust,simulation` are compiled with the feature of that name only, and their tests are run.
+//! - `rust,otel`, `rust,schema`, `rust,schemars` and `rust,simulation` are compiled with the feature of that name only, and their tests are run.
 //! - `console` has commands behind `$ `, which are run, and below each what it prints. There `…` stands for anything in a
 //!   line, and alone in a line for any lines. `GUIDE=overwrite` puts there what commands print now.
 //! - `console,cli` has commands for the command line, which `crates/byname-cli/tests/tutorial.rs` runs.

@@ -110,7 +110,7 @@ impl RecordedCall {
             // Filters of users may name it.
             target: "byname::dispatch",
             "rpc.serve",
-            { RPC_METHOD } = %method.name,
+            { RPC_METHOD } = &*method.name,
             { RPC_RESPONSE_STATUS_CODE } = Empty,
             { ERROR_TYPE } = Empty,
             { TRACE_ID } = Empty,
@@ -137,7 +137,7 @@ impl RecordedCall {
         let span = tracing::info_span!(
             target: "byname::client::call",
             "rpc.call",
-            { RPC_METHOD } = %name,
+            { RPC_METHOD } = name,
             { SERVER_ADDRESS } = Empty,
             { SERVER_PORT } = Empty,
             { RPC_RESPONSE_STATUS_CODE } = Empty,
@@ -165,6 +165,11 @@ impl RecordedCall {
     fn new(span: Span, kind: SpanKind) -> Self {
         let span = if is_recorded(&span) { span } else { Span::none() };
         Self { is_over: span.is_none(), span, kind, is_exported: false }
+    }
+
+    /// On the heap, for a call that takes longer. `None` if nothing will be recorded.
+    pub(crate) fn kept(self) -> Option<Box<Self>> {
+        (!self.is_over).then(|| Box::new(self))
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -205,9 +210,12 @@ impl RecordedCall {
             return;
         }
         self.span.record(RPC_RESPONSE_STATUS_CODE, code.as_str());
-        self.span.record(ERROR_TYPE, code.as_str());
-        if self.is_exported && (self.kind == SpanKind::Client || is_fault_of_server(code)) {
-            self.span.record(OTEL_STATUS_CODE, "ERROR");
+        // A log would have it twice.
+        if self.is_exported {
+            self.span.record(ERROR_TYPE, code.as_str());
+            if self.kind == SpanKind::Client || is_fault_of_server(code) {
+                self.span.record(OTEL_STATUS_CODE, "ERROR");
+            }
         }
     }
 
@@ -225,8 +233,12 @@ impl RecordedCall {
 
     fn record_ids(&mut self, TraceIds { trace, span, parent }: TraceIds) {
         self.span.record(TRACE_ID, tracing::field::display(trace));
-        self.span.record(SPAN_ID, span.map(tracing::field::display));
-        self.span.record(PARENT_ID, parent.map(tracing::field::display));
+        // A field that is recorded without a value leaves a gap in a log.
+        for (name, id) in [(SPAN_ID, span), (PARENT_ID, parent)] {
+            if let Some(id) = id {
+                self.span.record(name, tracing::field::display(id));
+            }
+        }
     }
 }
 

@@ -183,20 +183,26 @@ impl ClientFunction {
 /// The record of one call. Dropping it counts the call as one that its caller has dropped.
 #[derive(Debug)]
 pub(crate) struct ClientCallRecord {
-    /// `None` once it was counted.
+    /// `None` if the call was counted, or is not to be counted.
     function: Option<Arc<ClientFunction>>,
-    began: Instant,
+    /// `None` only where there is no function.
+    began: Option<Instant>,
     request_bytes: usize,
     /// Most calls have none.
     trace: Option<Box<TraceIds>>,
 }
 
 impl ClientCallRecord {
+    /// The call is not counted.
+    pub(crate) const fn none() -> Self {
+        Self { function: None, began: None, request_bytes: 0, trace: None }
+    }
+
     /// A call of this function begins.
     #[inline]
     pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant, trace: Option<TraceIds>) -> Self {
         function.counters.begin();
-        Self { function: Some(function), began: now, request_bytes: 0, trace: trace.map(Box::new) }
+        Self { function: Some(function), began: Some(now), request_bytes: 0, trace: trace.map(Box::new) }
     }
 
     /// The size of the request, in bytes.
@@ -206,7 +212,10 @@ impl ClientCallRecord {
 
     /// What the call came to. A stream that answers it is counted until its end.
     #[inline]
-    pub(crate) fn end(mut self, result: &mut Result<Returned, Failure>) {
+    pub(crate) fn end(&mut self, result: &mut Result<Returned, Failure>) {
+        if self.function.is_none() {
+            return;
+        }
         let mut ended = EndedCall::default();
         match result {
             Ok(Returned::Value(ReturnedValue::Encoded(_, bytes))) => ended.response_bytes = bytes.len() as u64,
@@ -218,17 +227,18 @@ impl ClientCallRecord {
     }
 
     #[cold]
-    fn follow(self, result: &mut Result<Returned, Failure>) {
+    fn follow(&mut self, result: &mut Result<Returned, Failure>) {
         if let Ok(Returned::Stream(items)) = result {
+            let record = std::mem::replace(self, Self::none());
             let inner = std::mem::replace(items, Items::new(NoItems));
-            *items = Items::new(ReceivedItems { items: inner, record: self, received: EndedCall::default() });
+            *items = Items::new(ReceivedItems { items: inner, record, received: EndedCall::default() });
         }
     }
 
     #[inline]
     fn count(&mut self, mut ended: EndedCall) {
-        let Some(function) = self.function.take() else { return };
-        let took = self.began.elapsed();
+        let (Some(function), Some(began)) = (self.function.take(), self.began) else { return };
+        let took = Instant::now().saturating_duration_since(began);
         ended.nanos = took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into());
         ended.request_bytes = self.request_bytes as u64;
         if ended.code.is_none() && !function.is_known.load(Ordering::Relaxed) {
@@ -331,7 +341,7 @@ mod tests {
     use super::*;
 
     fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
-        let record = ClientCallRecord::begin(counters.function(name, None), Instant::now(), None);
+        let mut record = ClientCallRecord::begin(counters.function(name, None), Instant::now(), None);
         record.end(&mut { result });
     }
 

@@ -7,6 +7,7 @@ mod seeded_run;
 #[path = "clock_and_chance/without_simulation.rs"]
 mod seeded_run;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -84,6 +85,16 @@ pub(crate) fn once_in(count: u8) -> bool {
 /// A source of numbers at random, for decisions that take their chance as an argument.
 pub(crate) fn random_source() -> Rng {
     Rng::new()
+}
+
+thread_local! {
+    static IDS: RefCell<Rng> = RefCell::new(Rng::with_seed(UnpredictableNumbers::new().at(0)));
+}
+
+/// An id at random, for others to see. They learn nothing of other chance by it. It draws on no seed, so a run in a simulation is the
+/// same whether it is traced or not.
+pub(crate) fn random_id() -> u64 {
+    IDS.with_borrow_mut(|ids| ids.u64(..))
 }
 
 /// Numbers that nobody can predict. They are seeded by the operating system's randomness, in a simulation too: nothing

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::deadline::later;
 use crate::error::Error;
@@ -193,8 +194,8 @@ impl Context {
         String::from_utf8_lossy(self.span().traceparent().as_bytes()).into_owned()
     }
 
-    /// Spawns a task that is a part of the call that is served now: [`Context::current`] is the same there, and calls that it
-    /// makes inherit the deadline, the trace, the priority and the attempt. In a `readonly` function the task ends with the function, if
+    /// Spawns a task that is a part of the call that is served now: [`Context::current`] and the span are the same there, and calls
+    /// that it makes inherit the deadline, the trace, the priority and the attempt. In a `readonly` function the task ends with the function, if
     /// the caller goes away or the deadline passes: then its handle returns a
     /// [`JoinError`](tokio::task::JoinError) that is cancelled.
     ///
@@ -233,6 +234,7 @@ impl Context {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let runtime = runtime::current();
+        let future = future.in_current_span();
         let Some(context) = Self::current() else {
             return runtime::spawn_awaited(&runtime, future);
         };
@@ -265,7 +267,6 @@ impl Context {
         deadline: Instant,
         priority: Priority,
         readonly: bool,
-        span: Option<ServedSpan>,
     ) -> Self {
         Self(Arc::new(ContextInner {
             method,
@@ -279,8 +280,17 @@ impl Context {
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
             is_final: AtomicBool::new(false),
-            span: span.map_or_else(OnceLock::new, OnceLock::from),
+            span: OnceLock::new(),
         }))
+    }
+
+    /// Shares the place of this call in its trace with those who record it.
+    pub(crate) fn sharing(self, span: Option<ServedSpan>) -> Self {
+        if let Some(span) = span {
+            // It is new, so it has none.
+            let _ = self.0.span.set(span);
+        }
+        self
     }
 
     /// An item was received or sent, so the caller waits longer.
@@ -386,7 +396,7 @@ mod tests {
     use super::*;
 
     fn context(deadline: Instant) -> Context {
-        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false, None)
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false)
     }
 
     #[test]
@@ -395,7 +405,7 @@ mod tests {
         let given = |value: String| HeaderMap::from_iter([("traceparent".parse().unwrap(), value.parse().unwrap())]);
         let context = |metadata| {
             let deadline = Instant::now();
-            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false, None)
+            Context::new("f".into(), metadata, Extensions::new(), None, deadline, Priority::Normal, false)
         };
         let call = context(given(format!("00-{trace}-00000000000000b7-01")));
         let ids = |call: &Context| {

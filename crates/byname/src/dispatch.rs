@@ -244,7 +244,8 @@ impl Dispatch {
         let named = named.collect::<Vec<_>>().join(", ");
         let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
         let (count, more) = (functions(&linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
-        tracing::info!("{count} `#[rpc]` functions are linked but not served: {named}{more}");
+        let are = if count == 1 { "function is" } else { "functions are" };
+        tracing::info!("{count} `#[rpc]` {are} linked but not served: {named}{more}");
     }
 
     /// Warns about functions that nobody can call, because there are rules and none matches them.
@@ -609,7 +610,7 @@ impl Dispatch {
             None => ResultTarget::Local(None),
             Some(codec) => ResultTarget::Encoded(codec, room),
         };
-        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly, span);
+        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly).sharing(span);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());

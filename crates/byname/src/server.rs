@@ -592,24 +592,28 @@ impl Server {
     /// ```
     /// # use byname::Server;
     /// let server = Server::new().function("double", |n: i64| async move { n * 2 }).access_log(true);
-    /// // INFO byname::access: name="double" peer=127.0.0.1:40312 way="path" ms=0.183 code="ok" executed="yes" …
+    /// // INFO byname::access: rpc.method="double" rpc.response.status_code="ok" duration_ms=0.183 way="path" …
     /// ```
     ///
-    /// The names of its fields are stable. A field is absent if its value is not known.
+    /// The names of its fields are stable. Those with a dot are of OpenTelemetry's [conventions for
+    /// RPC](https://opentelemetry.io/docs/specs/semconv/rpc/). A field is absent if its value is not known.
     ///
     /// | field | type | |
     /// | --- | --- | --- |
-    /// | `name` | string | the registered name of the function, also if an alias was called. Otherwise the name as the caller wrote it, escaped, of at most 128 bytes |
-    /// | `peer` | address and port | as [`Context::peer`](crate::Context::peer); absent within the process |
-    /// | `identity` | string | who has opened the connection, if the connection proves it: the [SPIFFE ID](crate::Peer::spiffe_id) of a client's certificate, otherwise its first name, escaped; `uid 1000` at a unix socket. Behind a proxy it is the proxy's |
+    /// | `rpc.method` | string | the registered name of the function, also if an alias was called; `_OTHER` if no function has the name |
+    /// | `rpc.method_original` | string | the name as the caller wrote it, escaped, of at most 128 bytes, if no function has it |
+    /// | `rpc.response.status_code` | string | `ok`, or the [`Code`] of the error that the caller gets. `cancelled` also if the caller went away before the end |
+    /// | `duration_ms` | number | milliseconds from the head of the request, or the first frame of the call, until the answer is handed to the connection; of a stream until its end. Its resolution is a microsecond |
     /// | `way` | string | `plain`, `path`, `json-rpc`, `frames`, or `local` within the process |
-    /// | `ms` | number | milliseconds from the head of the request, or the first frame of the call, until the answer is handed to the connection; of a stream until its end. Its resolution is a microsecond |
-    /// | `code` | string | `ok`, or the [`Code`] of the error that the caller gets. `cancelled` also if the caller went away before the end |
     /// | `executed` | string | `yes`, `no` or `unknown`: whether the function ran |
-    /// | `bytes_in` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call. Absent if no body was read, or if the caller sends a stream |
-    /// | `bytes_out` | integer | the body of the answer, of a JSON-RPC batch the call's own part, of frames the payload of the answer; of a stream the bytes of its items |
-    /// | `items` | integer | the items of the stream that the function returned; absent if it returned none |
-    /// | `trace_id` | string | the trace of the caller's `traceparent`, if it sent a valid one |
+    /// | `client.address`, `client.port` | string, integer | the address of [`Context::peer`](crate::Context::peer), of a unix socket with the credentials; absent within the process |
+    /// | `identity` | string | who has opened the connection, if the connection proves it: the [SPIFFE ID](crate::Peer::spiffe_id) of a client's certificate, otherwise its first name, escaped; `uid 1000` at a unix socket. Behind a proxy it is the proxy's |
+    /// | `request_bytes` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call. Absent if no body was read, or if the caller sends a stream |
+    /// | `response_bytes` | integer | the body of the answer, of a JSON-RPC batch the call's own part, of frames the payload of the answer; of a stream the bytes of its items |
+    /// | `items_sent` | integer | the items of the stream that the function returned; absent if it returned none |
+    /// | `trace_id` | string | the trace of the call: of the caller's `traceparent` if it sent a valid one, otherwise the one that the call began. A call begins one if its span is recorded, or if its function makes a call |
+    /// | `span_id` | string | the call itself in its trace, under the same conditions |
+    /// | `parent_id` | string | the call that made it, from the `traceparent` |
     ///
     /// Calls that are refused are events too, whether a limit, a rule about `Host` or `Origin` or a malformed body is the
     /// reason. Probes, preflights, upgrades, requests for other paths and what is not HTTP are not calls.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::clock_and_chance::random_number;
+use crate::clock_and_chance::random_id;
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -88,7 +88,7 @@ impl TraceId {
     }
 
     fn random() -> Self {
-        let (high, low) = (random_number(), random_number().max(1));
+        let (high, low) = (random_id(), random_id().max(1));
         Self::from_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
     }
 
@@ -109,7 +109,7 @@ impl SpanId {
     }
 
     fn random() -> Self {
-        Self(NonZeroU64::new(random_number()).unwrap_or(NonZeroU64::MIN))
+        Self(NonZeroU64::new(random_id()).unwrap_or(NonZeroU64::MIN))
     }
 }
 

@@ -325,7 +325,7 @@ async fn served_methods_can_be_listed() {
 
 #[tokio::test]
 async fn the_log_names_functions_that_are_linked_and_not_served() {
-    let words = "functions are linked but not served: ";
+    let words = "linked but not served: ";
     let mut log = Log::new();
     let all = server!()
         .inject_as("counter", Counter::default())
@@ -358,7 +358,7 @@ async fn the_log_names_functions_that_are_linked_and_not_served() {
 
 #[tokio::test]
 async fn the_log_names_methods_whose_instance_is_not_injected() {
-    let words = "functions are linked but not served: ";
+    let words = "linked but not served: ";
     let mut log = Log::new();
     let adder = "`add` at crates/byname/tests/lifecycle.rs:";
     let inject = "(add `.inject(…)` with an instance of `lifecycle::Adder`)";

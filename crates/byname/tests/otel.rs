@@ -1,1 +1,325 @@
-//! One trace in OpenTelemetry.
+//! One trace in OpenTelemetry: a page, a business tier and a data tier. Each tier has a thread, a subscriber and an exporter of its own,
+//! as a process has.
+
+mod harness;
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use byname::{CallError, Client, Code, Context, Error, Server, Transport, rpc};
+use futures_util::{Stream, StreamExt as _, stream};
+use harness::{Log, post, post_with, raw, within};
+use opentelemetry::trace::{SpanKind, Status, TracerProvider as _};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// The span of the page.
+const PAGE: &str = "b7ad6b7169203331";
+
+/// A server in a thread of its own, with its own OpenTelemetry.
+struct Tier {
+    address: SocketAddr,
+    exported: InMemorySpanExporter,
+    stop: oneshot::Sender<()>,
+    /// Its exporter forgets everything with the provider.
+    thread: JoinHandle<SdkTracerProvider>,
+}
+
+impl Tier {
+    fn new(server: impl FnOnce() -> Server + Send + 'static) -> Self {
+        // Its subscribers keep those of other threads from deciding for this one.
+        drop(Log::new());
+        let exported = InMemorySpanExporter::default();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let exporter = exported.clone();
+        let thread = std::thread::spawn(move || {
+            let (_subscriber, provider) = exporting(exporter);
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let until = async { drop(stopped.await) };
+                let bound = server().serve("127.0.0.1:0").until(until).bind().await.unwrap();
+                tell.send(bound.local_addr().socket_addr().unwrap()).unwrap();
+                bound.await.unwrap();
+            });
+            provider
+        });
+        let address = told.recv().expect("the thread has bound its socket");
+        Self { address, exported, stop, thread }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/rpc", self.address)
+    }
+
+    /// All its spans, once it has ended.
+    fn spans(self) -> Vec<SpanData> {
+        drop(self.stop);
+        let _provider = self.thread.join().unwrap();
+        self.exported.get_finished_spans().unwrap()
+    }
+}
+
+/// This thread's spans go to that exporter.
+fn exporting(exporter: InMemorySpanExporter) -> (DefaultGuard, SdkTracerProvider) {
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    (guard, provider)
+}
+
+/// The attribute of this name, as text.
+fn attribute(span: &SpanData, name: &str) -> String {
+    let found: Vec<_> = span.attributes.iter().filter(|attribute| attribute.key.as_str() == name).collect();
+    assert!(found.len() < 2, "{name}: {span:?}");
+    found.first().map_or("-".to_owned(), |attribute| attribute.value.to_string())
+}
+
+#[track_caller]
+fn only<'s>(spans: &'s [SpanData], name: &str, kind: SpanKind) -> &'s SpanData {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name && span.span_kind == kind).collect();
+    assert_eq!(found.len(), 1, "{name}, {kind:?}: {spans:#?}");
+    found[0]
+}
+
+/// The id of the parent.
+fn parent(span: &SpanData) -> String {
+    span.parent_span_id.to_string()
+}
+
+fn id(span: &SpanData) -> String {
+    span.span_context.span_id().to_string()
+}
+
+#[rpc(readonly)]
+async fn stock(item: u64) -> Result<u64, Error> {
+    match (item, Context::current().unwrap().attempt()) {
+        (404, _) => Err(Error::new(Code::NotFound, "there is none")),
+        (503, 1) => Err(Error::new(Code::Unavailable, "not yet")),
+        _ => Ok(item),
+    }
+}
+
+#[rpc(readonly)]
+fn prices(count: u64) -> impl Stream<Item = Result<u64, Error>> {
+    stream::iter(0..=count).map(move |price| match price {
+        price if price == count && count > 2 => Err(Error::new(Code::DataLoss, "there are no more")),
+        price => Ok(price),
+    })
+}
+
+/// The business tier, which calls the data tier at this URL.
+fn business(url: String, transport: Transport) -> Server {
+    let data = Client::builder(&url).transport(transport).build().unwrap();
+    let (one, two) = (data.clone(), data.clone());
+    Server::new()
+        .function("checkout", move |item: u64| {
+            let data = one.clone();
+            async move {
+                stock::on(&data, item).await.map_err(|failed| match failed {
+                    CallError::Rpc(error) | CallError::Method(error) => error.code().as_str(),
+                })
+            }
+        })
+        .function("list", move |count: u64| {
+            let data = two.clone();
+            async move { prices::on(&data, count).map(|price| price.is_ok()).collect::<Vec<_>>().await }
+        })
+        .function("until_by_frames", move || {
+            let data = data.clone();
+            async move {
+                while !data.call::<bool>("came_by_frames", ()).await.unwrap() {
+                    yield_now().await;
+                }
+            }
+        })
+}
+
+fn data() -> Server {
+    let came_by_frames = || async { Context::current().unwrap().header("host").is_none() };
+    Server::new().method::<stock>().method::<prices>().function("came_by_frames", came_by_frames)
+}
+
+/// A data tier, and a business tier that calls it by this transport.
+async fn two_tiers(transport: Transport) -> (Tier, Tier) {
+    let data_tier = Tier::new(data);
+    let url = data_tier.url();
+    let business_tier = Tier::new(move || business(url, transport));
+    if transport == Transport::Frames {
+        assert_eq!(raw(business_tier.address, post("/rpc/until_by_frames", "[]")).await.status, 200);
+    }
+    (business_tier, data_tier)
+}
+
+/// The spans of [`TRACE`] that both tiers have exported.
+fn spans_of((business, data): (Tier, Tier)) -> (Vec<SpanData>, Vec<SpanData>) {
+    let of_trace = |tier: Tier| {
+        let mut spans = tier.spans();
+        spans.retain(|span| span.span_context.trace_id().to_string() == TRACE);
+        spans
+    };
+    (of_trace(business), of_trace(data))
+}
+
+/// Calls the business tier as a page does.
+async fn page(business: &Tier, name: &str, argument: u64, flags: &str) -> String {
+    let headers = format!("traceparent: 00-{TRACE}-{PAGE}-{flags}\r\ntracestate: page=1\r\n");
+    let answer =
+        raw(business.address, post_with(&format!("/rpc/{name}"), &headers, &json!([argument]).to_string())).await;
+    assert_eq!(answer.status, if name == "checkout" && argument == 404 { 422 } else { 200 }, "{answer:?}");
+    answer.body
+}
+
+#[tokio::test]
+async fn a_trace_goes_from_a_page_through_the_business_tier_to_the_data_tier() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let tiers = two_tiers(transport).await;
+        assert_eq!(page(&tiers.0, "checkout", 7, "01").await, "7");
+        let port = tiers.1.address.port().to_string();
+        let (business, data) = spans_of(tiers);
+        let checkout = only(&business, "checkout", SpanKind::Server);
+        let made = only(&business, "stock", SpanKind::Client);
+        let served = only(&data, "stock", SpanKind::Server);
+        assert_eq!((business.len(), data.len()), (2, 1));
+        for span in [checkout, made, served] {
+            assert_eq!(span.span_context.trace_id().to_string(), TRACE);
+            assert_eq!(span.span_context.trace_state().header(), "page=1");
+            assert_eq!(attribute(span, "rpc.system.name"), "byname");
+            assert_eq!(attribute(span, "rpc.method"), span.name);
+            assert_eq!(attribute(span, "rpc.response.status_code"), "ok");
+            assert_eq!((attribute(span, "error.type"), &span.status), ("-".to_owned(), &Status::Unset));
+            assert_eq!(attribute(span, "span_id"), id(span), "logs have the ids of OpenTelemetry");
+        }
+        assert_eq!([parent(checkout), parent(made), parent(served)], [PAGE.to_owned(), id(checkout), id(made)]);
+        assert!(checkout.parent_span_is_remote && served.parent_span_is_remote && !made.parent_span_is_remote);
+        assert_eq!(
+            ["server.address", "server.port", "byname.attempts"].map(|name| attribute(made, name)),
+            ["127.0.0.1", &port, "1"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_the_status_of_the_call_and_of_the_server_if_it_is_the_servers() {
+    let tiers = two_tiers(Transport::Http).await;
+    assert!(page(&tiers.0, "checkout", 404, "01").await.contains("not_found"));
+    let (business, data) = spans_of(tiers);
+    let made = only(&business, "stock", SpanKind::Client);
+    let served = only(&data, "stock", SpanKind::Server);
+    for span in [made, served] {
+        let codes = ["rpc.response.status_code", "error.type"].map(|name| attribute(span, name));
+        assert_eq!(codes, ["not_found", "not_found"]);
+    }
+    assert_eq!(
+        (&made.status, &served.status),
+        (&Status::error(""), &Status::Unset),
+        "the caller asked for what is not there"
+    );
+    let checkout = only(&business, "checkout", SpanKind::Server);
+    assert_eq!((attribute(checkout, "error.type"), &checkout.status), ("unknown".to_owned(), &Status::error("")));
+}
+
+#[tokio::test]
+async fn attempts_share_the_span_of_their_call() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let tiers = two_tiers(transport).await;
+        assert_eq!(page(&tiers.0, "checkout", 503, "01").await, "503");
+        let (business, data) = spans_of(tiers);
+        let made = only(&business, "stock", SpanKind::Client);
+        assert_eq!((attribute(made, "byname.attempts"), &made.status), ("2".to_owned(), &Status::Unset));
+        let codes: Vec<_> = data.iter().map(|span| attribute(span, "rpc.response.status_code")).collect();
+        assert_eq!(codes, ["unavailable", "ok"]);
+        assert!(data.iter().all(|span| parent(span) == id(made)), "{data:#?}");
+        assert_ne!(id(&data[0]), id(&data[1]));
+    }
+}
+
+#[tokio::test]
+async fn the_spans_of_a_stream_end_with_it() {
+    for transport in [Transport::Http, Transport::Frames] {
+        for (count, code, status) in [(2, "ok", Status::Unset), (5, "data_loss", Status::error(""))] {
+            let tiers = two_tiers(transport).await;
+            page(&tiers.0, "list", count, "01").await;
+            let (business, data) = spans_of(tiers);
+            let (made, served) = (only(&business, "prices", SpanKind::Client), only(&data, "prices", SpanKind::Server));
+            assert_eq!((parent(served), parent(made)), (id(made), id(only(&business, "list", SpanKind::Server))));
+            for span in [made, served] {
+                assert_eq!((attribute(span, "rpc.response.status_code"), &span.status), (code.to_owned(), &status));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trace_that_is_not_sampled_is_passed_on_so() {
+    let data_tier = Tier::new(|| {
+        let told = || async { Context::current().unwrap().header("traceparent").map(str::to_owned) };
+        data().function("told", told)
+    });
+    let url = data_tier.url();
+    let business_tier = Tier::new(move || {
+        let data = Client::builder(&url).transport(Transport::Http).build().unwrap();
+        Server::new().function("told", move |_: u64| {
+            let data = data.clone();
+            async move { data.call::<Option<String>>("told", ()).await.unwrap() }
+        })
+    });
+    let told = page(&business_tier, "told", 0, "00").await;
+    assert!(told.starts_with(&format!("\"00-{TRACE}-")) && told.ends_with("-00\""), "{told}");
+    assert!(!told.contains(PAGE), "{told}");
+    assert_eq!((business_tier.spans().len(), data_tier.spans().len()), (0, 0));
+}
+
+/// Enough calls that the connection changes to frames, and that quick functions are polled inline.
+#[tokio::test]
+async fn every_call_by_frames_is_joined() {
+    let data_tier = Tier::new(data);
+    let exported = InMemorySpanExporter::default();
+    let _provider = {
+        let (_subscriber, provider) = exporting(exported.clone());
+        let client = Client::new(data_tier.url()).unwrap();
+        while !within(client.call::<bool>("came_by_frames", ())).await.unwrap() {
+            yield_now().await;
+        }
+        for item in 0..50 {
+            stock::on(&client, item).await.unwrap();
+        }
+        provider
+    };
+    let (made, served) = (exported.get_finished_spans().unwrap(), data_tier.spans());
+    assert!(made.len() >= 50 && made.len() == served.len(), "{} and {}", made.len(), served.len());
+    for made in &made {
+        let one = served.iter().filter(|served| parent(served) == id(made)).collect::<Vec<_>>();
+        assert_eq!((one.len(), made.span_kind.clone()), (1, SpanKind::Client));
+        assert_eq!(one[0].span_context.trace_id(), made.span_context.trace_id(), "each call begins a trace");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_under_the_span_of_the_code_around_it() {
+    use tracing::Instrument as _;
+    let data_tier = Tier::new(data);
+    let exported = InMemorySpanExporter::default();
+    let _provider = {
+        let (_subscriber, provider) = exporting(exported.clone());
+        let client = Client::builder(data_tier.url()).transport(Transport::Http).build().unwrap();
+        async {
+            stock::on(&client, 1).await.unwrap();
+            stock::on(&client, 2).await.unwrap();
+        }
+        .instrument(tracing::info_span!("nightly"))
+        .await;
+        provider
+    };
+    let spans = exported.get_finished_spans().unwrap();
+    let nightly = only(&spans, "nightly", SpanKind::Internal);
+    let calls: Vec<_> = spans.iter().filter(|span| span.name == "stock").map(parent).collect();
+    assert_eq!(calls, [id(nightly), id(nightly)]);
+    let trace = nightly.span_context.trace_id();
+    assert!(data_tier.spans().iter().all(|span| span.span_context.trace_id() == trace));
+}

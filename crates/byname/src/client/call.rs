@@ -59,7 +59,7 @@ pub struct Call<A, R> {
     /// Its span, once it has begun, if a subscriber wants it.
     recorded: Option<Box<RecordedCall>>,
     /// Counts it, once it has begun and if it goes to another process.
-    counted: Option<ClientCallRecord>,
+    counted: ClientCallRecord,
     /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
     /// The error in such a result, if this side could not read the reply.
@@ -194,7 +194,7 @@ impl<A, R> Call<A, R> {
             prepared: Some(prepared),
             progress: CallState::Unsent,
             recorded: None,
-            counted: None,
+            counted: ClientCallRecord::none(),
             read: R::read,
             unreadable: R::unreadable,
             compared: None,
@@ -473,9 +473,7 @@ impl<A: Send, R> Call<A, R> {
         if let (CallState::Frames(_, time), Some(prepared)) = (progress, prepared) {
             self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
         }
-        if let Some(counted) = self.counted.take() {
-            counted.end(&mut done.result);
-        }
+        self.counted.end(&mut done.result);
         if let Some(recorded) = self.recorded.take() {
             done.result = recorded.end(done.result);
         }
@@ -537,7 +535,9 @@ impl<A: Send, R> Call<A, R> {
         }
         if let Route::Remote(service) = &scope.way {
             // Looking at a service must not change what is seen.
-            self.counted = (!name.starts_with('!')).then(|| service.begin_record(name, *method, now, trace));
+            if !name.starts_with('!') {
+                self.counted = service.begin_record(name, *method, now, trace);
+            }
             let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
             service.admit(name, headers, *method, now)?;
         }
@@ -579,9 +579,7 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
-            if let Some(counted) = &mut self.counted {
-                counted.sends(frame.size());
-            }
+            self.counted.sends(frame.size());
             let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
                 Ok(attempt) => {
                     self.progress = CallState::Frames(attempt, time);
@@ -708,9 +706,7 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
-        if let Some(counted) = &mut self.counted {
-            counted.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
-        }
+        self.counted.sends(outgoing.args.positional.len() + outgoing.args.keyword.len());
         let server = server.filter(|_| outgoing.is_keyed()).map(FrameConnection::attempted_server);
         Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
     }

@@ -115,7 +115,10 @@ impl InlineCall<'_> {
         *clock = ended;
         if let Some(mut supervised) = running {
             supervised.keep(functions.try_acquire());
-            return Polled::Running(RunningCall::Function(supervised.instrument(recorded.span().clone()), recorded));
+            return Polled::Running(RunningCall::Function(
+                supervised.instrument(recorded.span().clone()),
+                recorded.kept(),
+            ));
         }
         let (failure, metadata) = match tried {
             Ok(Some(InlineEnd { failure: None, metadata })) => {
@@ -152,7 +155,7 @@ impl InlineCall<'_> {
 
 /// A call that was not done at its first poll, to be polled by a task.
 pub(crate) enum RunningCall {
-    Function(Instrumented<SupervisedCall>, RecordedCall),
+    Function(Instrumented<SupervisedCall>, Option<Box<RecordedCall>>),
     /// With the interceptors around it, which are in its span.
     Intercepted(BoxFuture<Reply>),
 }
@@ -164,7 +167,9 @@ impl Future for RunningCall {
         match &mut *self {
             Self::Function(function, recorded) => {
                 let reply = std::task::ready!(Pin::new(function).poll(cx));
-                recorded.record(&reply.result);
+                if let Some(recorded) = recorded {
+                    recorded.record(&reply.result);
+                }
                 Poll::Ready(reply)
             }
             Self::Intercepted(call) => call.as_mut().poll(cx),

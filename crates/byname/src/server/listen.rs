@@ -312,7 +312,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
     let dispatch = endpoint.dispatch();
     for method in dispatch.methods() {
         let package = method.source.package;
-        info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
+        let of = if package.is_empty() { "" } else { " of " };
+        info!("serving `{}`{of}{package}", method.signature());
     }
     dispatch.log_not_served();
     dispatch.log_closed();
@@ -323,7 +324,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
             false => "http://",
         };
         let (count, path) = (dispatch.methods().len(), endpoint.path());
-        info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
+        let (s, comma) = (if count == 1 { "" } else { "s" }, if scheme.is_empty() { ", " } else { "" });
+        info!("serving {count} function{s} at {scheme}{address}{comma}{path}");
     }
     let _reloading = endpoint
         .tls()

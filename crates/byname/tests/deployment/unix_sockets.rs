@@ -725,7 +725,7 @@ async fn kept_connections_to_a_killed_server_are_noticed_before_they_are_used() 
 async fn the_log_names_the_socket() {
     let mut log = Log::new();
     let running = UnixRunning::new(one()).await;
-    let line = log.until("serving 1 functions at ").await;
+    let line = log.until("serving 1 function at ").await;
     assert!(line.contains(&format!("at {}, /rpc", running.address())), "{line}");
     running.stopped().await.unwrap();
 }

@@ -291,6 +291,35 @@ async fn a_trace_begins_at_the_first_call_that_is_served_without_one() {
     }
 }
 
+/// The baggage goes with the calls of a client that passes it on, and no other header does.
+#[tokio::test]
+async fn baggage_is_passed_on_where_the_client_says_so() {
+    let asked = Foreign::answering(foreign::ret("7")).await;
+    let (plain, passing) = (asked.client(), asked.client().pass_on_baggage(true));
+    let own = passing.clone();
+    let call = |client: Client| {
+        move || {
+            let client = client.clone();
+            async move { client.call::<i64>("inner", ()).await.unwrap() }
+        }
+    };
+    let server =
+        Server::new().function("plain", call(plain)).function("passing", call(passing)).function("own", move || {
+            let client = own.clone();
+            async move { client.call::<i64>("inner", ()).header("baggage", "mine=1").await.unwrap() }
+        });
+    let running = Running::new(server).await;
+    let baggage = "baggage: plan=gold;source=crm, tenant=7\r\nbaggage: x=%20\r\nx-user: ada\r\n";
+    for (name, expected) in [("plain", ""), ("passing", "plan=gold;source=crm,tenant=7,x=%20"), ("own", "mine=1")] {
+        assert_eq!(raw(running.address, post_with(&format!("/rpc/{name}"), baggage, "")).await.status, 200);
+        let asked = asked.requests().pop().unwrap();
+        assert_eq!((asked.header("baggage"), asked.header("x-user")), (expected, ""), "{name}");
+    }
+    let (_tap, by_frames) = Tap::client_by_frames_calling(&running, Codec::MessagePack, "plain").await;
+    by_frames.header("baggage", "tenant=8").call::<i64>("passing", ()).await.unwrap();
+    assert_eq!(asked.requests().pop().unwrap().header("baggage"), "tenant=8");
+}
+
 /// Says what it is told, from within its stream.
 #[rpc(readonly)]
 fn streams_what_is_told() -> impl Stream<Item = Value> {

@@ -56,7 +56,7 @@ async fn a_call_is_counted_once_by_every_way() {
     assert_eq!(of(&stats, "add").calls, before + 30);
     assert_eq!(counted(of(&stats, "withdraw")), (30, &[(Code::NotFound, 30)][..]));
     assert_eq!(of(&stats, "echo").calls, 1, "an alias counts for its function");
-    assert_eq!((stats.connections, stats.connections_accepted >= 2), (2, true), "{stats:?}");
+    assert!(stats.connections >= 2 && stats.connections_accepted >= 2, "{stats:?}");
 }
 
 #[tokio::test]

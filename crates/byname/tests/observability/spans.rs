@@ -23,7 +23,6 @@ async fn a_call_is_one_span_on_each_side() {
         assert_eq!(spans.len(), 1, "{name}: {spans:?}");
         assert_eq!(spans[0].fields["rpc.method"], registered, "{spans:?}");
         assert_eq!(spans[0].fields["rpc.response.status_code"], code, "{spans:?}");
-        assert_eq!(spans[0].fields.get("error.type").map(String::as_str), Some(code).filter(|code| *code != "ok"));
     }
 }
 
@@ -85,6 +84,18 @@ async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors
 }
 
 #[tokio::test]
+async fn a_call_that_is_not_sent_has_a_span_with_its_error() {
+    let mut log = Log::new();
+    let client = byname::Client::new("localhost:1").unwrap();
+    let _ = client.call::<i64>("add", (1, 2)).timeout(std::time::Duration::ZERO).await;
+    let _ = client.call::<i64>("not a name", (1, 2)).await;
+    drop(client.call::<i64>("add", (1, 2)));
+    let spans = log.spans("rpc.call");
+    let seen: Vec<_> = spans.iter().map(|span| span.fields["rpc.response.status_code"].as_str()).collect();
+    assert_eq!(seen, ["deadline_exceeded"], "what is no name is in no span: {spans:?}");
+}
+
+#[tokio::test]
 async fn a_call_within_the_process_has_spans_on_both_sides() {
     let mut log = Log::new();
     let client = byname::Client::local(&everything()).unwrap();
@@ -111,6 +122,18 @@ async fn unknown_names_make_no_spans_and_no_log_lines() {
     assert_eq!(spans, ["add"]);
     let stray: Vec<_> = log.lines().into_iter().filter(|line| line.contains("stray")).collect();
     assert!(stray.is_empty(), "{stray:?}");
+}
+
+#[tokio::test]
+async fn a_task_that_is_a_part_of_a_call_is_in_its_span() {
+    let mut log = Log::new();
+    let running = Running::new(Server::new().function("spawns", || async {
+        Context::spawn(async { tracing::info!("in a task") }).await.unwrap();
+    }))
+    .await;
+    assert_eq!(raw(running.address, post("/rpc/spawns", "")).await.status, 200);
+    let line = log.until("in a task").await;
+    assert!(line.contains("rpc.serve"), "{line}");
 }
 
 #[tokio::test]

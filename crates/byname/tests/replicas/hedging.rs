@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::harness::{Running, post_with, raw, within};
+use crate::harness::{Log, Running, post_with, raw, within};
 use byname::{CallError, Client, Code, Context, Error, Executed, Server, Transport, rpc};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -195,13 +195,21 @@ impl Two {
 #[tokio::test]
 async fn a_call_that_stands_still_is_answered_by_another_replica_and_dropped_at_the_first() {
     for transport in [Transport::Frames, Transport::Http] {
+        let mut log = Log::new();
         let mut two = two(transport, |client| Replica::on(client).look()).await;
         let answer = two.until_one_stands_still(|client| Replica::on(client).look()).await;
         assert_eq!(answer, Ok(("two".into(), 2)), "the number of the attempt travels");
         assert_eq!(within(two.seen[0].recv()).await, Some(Seen::Dropped));
+        let made = log.spans("rpc.call").pop().unwrap().fields;
+        assert_eq!((&*made["byname.attempts"], &*made["rpc.response.status_code"]), ("2", "ok"));
         for server in two.servers {
             within(server.stopped()).await.unwrap();
         }
+        let mut served = log.spans("rpc.serve");
+        served.retain(|span| span.fields.get("parent_id") == Some(&made["span_id"]));
+        let mut codes: Vec<_> = served.iter().map(|span| &*span.fields["rpc.response.status_code"]).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, ["cancelled", "ok"], "both attempts are under the span of their call");
     }
 }
 

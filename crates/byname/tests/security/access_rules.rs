@@ -493,7 +493,7 @@ async fn a_function_that_no_rule_matches_is_a_warning_at_the_start() {
 
     // Without rules everybody can call everything.
     let _running = Running::new(Server::new().method::<nothing>()).await;
-    log.until("serving 1 functions at").await;
+    log.until("serving 1 function at").await;
     assert!(!log.lines().iter().any(|line| line.contains("nobody can call")));
 }
 

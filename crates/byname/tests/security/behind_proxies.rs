@@ -133,7 +133,7 @@ async fn a_header_from_elsewhere_is_logged_and_a_unix_socket_that_is_not_there_i
     let line = log.until("at no unix socket").await;
     assert!(line.contains("`Listen::proxy_protocol` names `unix`"), "{line}");
     let _plain = Running::new(functions().trust_proxy(["127.0.0.1"], ProxyHeader::XForwardedFor)).await;
-    log.until("functions at").await;
+    log.until(" at http://").await;
     assert!(!log.lines().iter().any(|line| line.contains("at no unix socket")));
 }
 
