@@ -72,7 +72,10 @@ const tests = {
       await page.getByLabel("variant of key").selectOption("text");
       await page.locator(".variant textarea").fill("x");
     }, '{"key":"x"}').catch(() => page.locator(".error-box", { hasText: "no article 0" }).waitFor());
-    await sent("files.inspect", () => page.getByLabel("a file for content").setInputFiles({ name: "a", mimeType: "text/plain", buffer: Buffer.from([0, 255, 104]) }), '{"content":"AP9o"}');
+    await sent("files.inspect", async () => {
+      await page.getByLabel("a file for content").setInputFiles({ name: "a", mimeType: "text/plain", buffer: Buffer.from([0, 255, 104]) });
+      await page.locator(".program", { hasText: "AP9o" }).waitFor();
+    }, '{"content":"AP9o"}');
     includes(await page.locator(".reply .json").textContent(), '"AP9o"');
     await sent("files.count", async () => {
       await page.getByRole("button", { name: "add an item to folders" }).click();
