@@ -24,6 +24,9 @@ interface Parts {
   headers: [string, string][];
 }
 
+/** Headers that `fetch` leaves out without a word. */
+const FORBIDDEN = /^(cookie|host|origin|referer|connection|content-length|date|dnt|expect|keep-alive|te|trailer|transfer-encoding|upgrade|via|accept-charset|accept-encoding|access-control-request-.*|proxy-.*|sec-.*)$/i;
+
 /** Items that are shown at once. Earlier ones of a long stream go. */
 const MOST_ITEMS = 1000;
 
@@ -342,6 +345,19 @@ export class FunctionView {
     return this.headerRows.map(({ name, value }): [string, string] => [name.value.trim(), value.value]).filter(([name]) => name !== "");
   }
 
+  /** Whether the headers, the time-out and the key can be sent. */
+  private checkOptions(): void {
+    for (const { name, value } of this.headerRows) {
+      const given = name.value.trim();
+      if (given === "") continue;
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) throw new FieldError(`: \`${given}\` can't be one, expected letters, digits and \`-\``, name);
+      if (FORBIDDEN.test(given)) throw new FieldError(`: a browser lets no page set \`${given}\`; copy the call as a program`, name);
+      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) throw new FieldError(": expected visible ASCII characters", value);
+    }
+    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) throw new FieldError("the time-out is a whole number of milliseconds", this.timeout);
+    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) throw new FieldError("an idempotency key has at most 255 visible ASCII characters, without spaces", this.key);
+  }
+
   private options(): { headers: [string, string][]; key: string | undefined; timeoutMs: string | undefined } {
     const timeout = this.timeout.value.trim();
     return { headers: this.headers(), key: this.key.value.trim() || undefined, timeoutMs: /^\d{1,9}$/.test(timeout) ? timeout : undefined };
@@ -386,7 +402,11 @@ export class FunctionView {
   // The call.
 
   private async start(): Promise<void> {
-    const args = this.readField(() => this.readArgs());
+    const args = this.readField(() => {
+      const args = this.readArgs();
+      this.checkOptions();
+      return args;
+    });
     if (args === undefined) return;
     const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
     if (this.byFrames) return this.startFrames(request);

@@ -387,6 +387,11 @@ const tests = {
     await open(page, "add", { a: 1 });
     await page.getByText("Headers, time-out").click();
     await page.getByRole("button", { name: "+ header" }).click();
+    for (const [name, why] of [["cookie", "a browser lets no page set"], ["a b", "can't be one"]]) {
+      await page.getByLabel("name of a header").fill(name);
+      await callNow(page);
+      await page.locator("p.complaint[role=alert]", { hasText: why }).waitFor();
+    }
     await page.getByLabel("name of a header").fill("authorization");
     await page.getByLabel("value of a header").fill("Bearer s3cret");
     await callNow(page);

@@ -105,6 +105,8 @@ async fn pages_of_other_sites_may_link_to_it_and_not_read_it() {
     let allowed = page(running.address, "/rpc", "origin: https://app.example\r\nsec-fetch-site: cross-site\r\n").await;
     assert!(as_without_console(&allowed), "{allowed:?}");
     assert_eq!(page(running.address, SCRIPT, link).await.status, 403);
+    let without = Running::new(everything().console(false)).await;
+    assert_eq!(page(without.address, "/rpc", link).await.status, 403);
     assert_eq!(raw(running.address, get("/rpc").replace("localhost", "evil.example")).await.status, 421);
     let rebound = verb("GET", "/rpc", HTML).replace("localhost", "evil.example");
     assert_eq!(raw(running.address, rebound).await.status, 421);
