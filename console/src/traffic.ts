@@ -179,7 +179,7 @@ export class TraceView extends LiveView {
       label.style.paddingInlineStart = `${Math.min(depth, 12) * 14}px`;
       return h("li", { class: "trace-row" }, label, h("div", { class: "bar-track" }, bar),
         h("div", { class: "bar-facts" }, h("span", { class: `status ${entry.code === "ok" ? "good" : "bad"}` }, visible(entry.code)), " ", duration(entry.durationUs),
-          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server)}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
+          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server.replace(/^\w+:\/\//, "").replace(/\/.*$/, ""))}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
     });
     fill(this.place, h("section", { class: "card", "aria-label": "waterfall" },
       h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} in ${duration(span * 1000)}`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),

@@ -5,6 +5,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
+import net from "node:net";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -250,7 +251,7 @@ const tests = {
     assert(!(await page.title()).includes("owned"), await page.title());
   },
 
-  async "a link has the arguments, and a wrong one is no error of the page"(page, { address }) {
+  async "a link has the arguments, and a wrong one does not break the page"(page, { address }) {
     await page.goto(`http://${address}/rpc#/f/add?args=${encodeURIComponent('{"a":9007199254740993,"b":1}')}`);
     equal(await page.getByLabel("a", { exact: true }).inputValue(), "9007199254740993");
     await callNow(page);
@@ -331,6 +332,23 @@ const tests = {
     await callNow(page);
     await reply(page, "The stream is complete.");
     equal(await page.locator(".came li").count(), 3);
+  },
+
+  async "the page works behind a proxy that removes a part of the path"(page, { address }) {
+    for (const [path, end] of [["/shops/7", ""], ["/shops/7", "/"], ["/a/rpc", ""]]) {
+      const port = await proxy(address, path);
+      await page.goto("about:blank");
+      await page.goto(`http://127.0.0.1:${port}${path}${end}#/f/add?args={"a":40}`);
+      await callNow(page);
+      await reply(page, "42");
+      includes(await page.locator(".program").textContent(), `http://127.0.0.1:${port}${path}/add`);
+      await open(page, "streams.sum");
+      await page.getByRole("button", { name: "Open stream" }).click();
+      await page.locator(".sending input").fill("7");
+      await page.getByRole("button", { name: "Send item" }).click();
+      await page.getByRole("button", { name: "End stream" }).click();
+      await reply(page, "7");
+    }
   },
 
   async "the token is checked by frames too"(page) {
@@ -565,7 +583,28 @@ function includes(text, part) {
   assert(text?.includes(part), `${JSON.stringify(part)} is not in ${JSON.stringify(text)}`);
 }
 
-const running = [];
+/** A proxy in front of the server. What is below `path` here is below `/rpc` there. */
+async function proxy(address, path) {
+  const server = net.createServer((near) => {
+    const [host, port] = address.split(":");
+    const far = net.connect(Number(port), host);
+    near.on("error", () => far.destroy());
+    far.on("error", () => near.destroy());
+    // Each request of the browser begins a piece.
+    near.on("data", (piece) => {
+      const text = piece.toString("latin1");
+      const moved = text.replace(new RegExp(`^(GET|POST) ${path}(?=[/? ])`), "$1 /rpc");
+      far.write(Buffer.from(moved, "latin1"));
+    });
+    near.on("end", () => far.end());
+    far.pipe(near);
+  });
+  proxies.push(server);
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  return server.address().port;
+}
+
+const [running, proxies] = [[], []];
 
 /** Starts a server, and says where it serves. */
 function start(args) {
@@ -644,11 +683,12 @@ async function draw(browser) {
     await page.locator(".came li").nth(2).waitFor();
   } });
   await picture("console-charts", { hash: "#/f/orders.checkout", height: 560, wait: 60 });
-  await picture("console-trace", { height: 480, at: await start([]), act: traceOfCheckout });
+  await picture("console-trace", { height: 580, at: await start([]), act: traceOfCheckout });
 }
 
 try {
   await main();
 } finally {
   for (const child of running) child.kill();
+  for (const server of proxies) server.close();
 }
