@@ -7,7 +7,7 @@ import { announce, button, copy, documentation, fill, h, newId, visible } from "
 import { ArgumentsForm, FieldError, randomUuid, valueField } from "./form.ts";
 import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
-import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, write } from "./json.ts";
+import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, parseShown, write } from "./json.ts";
 import { jsonView } from "./json_view.ts";
 import { type Live, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
@@ -467,13 +467,13 @@ export class FunctionView {
         opened: () => takes && field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
         item: (text) => {
           view.bytes += text.length;
-          view.item(parse(text));
+          view.item(parseShown(text));
         },
-        value: (text) => done(of(true, parse(text), text, "ok")),
+        value: (text) => done(of(true, parseShown(text), text, "ok")),
         ended: () => done(of(true, undefined, "", "ok")),
         failed: (error, own) => {
           const value = parse(error);
-          if (own !== undefined && isObject(value)) value.set("data", parse(own));
+          if (own !== undefined && isObject(value)) value.set("data", parseShown(own));
           done(of(false, value, error, errorInfo(value)?.code ?? "error"));
         },
         broken: (why) => {
@@ -568,7 +568,7 @@ export class FunctionView {
     } },
       h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status)), h("code", { class: "past-args" }, visible(past.args)),
       h("span", { class: "quiet" }, `${past.ms.toFixed(past.ms < 10 ? 1 : 0)} ms · ${new Date(past.at).toLocaleTimeString()}`));
-    return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parse(past.reply))));
+    return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parseShown(past.reply))));
   }
 }
 
