@@ -211,6 +211,24 @@ async fn files_are_sent_in_gzip_where_it_is_accepted() {
     }
 }
 
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_server_that_compresses_encodes_each_file_once() {
+    let running = Running::new(everything().compress(true)).await;
+    for (accepted, coding) in [("gzip, zstd", "gzip"), ("zstd", "zstd"), ("gzip;q=0, zstd", "zstd")] {
+        let accept = format!("accept-encoding: {accepted}\r\n");
+        let mut caller = Caller::to(running.address).await;
+        caller.send(verb("GET", SCRIPT, &format!("{accept}connection: close\r\n"))).await;
+        let answer = caller.rest().await;
+        assert_eq!(answer.matches("content-encoding: ").count(), 1, "{accepted}");
+        assert!(answer.contains(&format!("content-encoding: {coding}\r\n")), "{accepted}");
+        let (_, tag) = answer.split_once("etag: ").unwrap();
+        let tag = tag.split_once('\r').unwrap().0;
+        let again = page(running.address, SCRIPT, &format!("{accept}if-none-match: {tag}\r\n")).await;
+        assert_eq!((again.status, again.header("content-encoding")), (304, ""), "{accepted}");
+    }
+}
+
 /// Whether the call came from the page, as a function reads it.
 #[rpc]
 async fn is_from_page() -> bool {
