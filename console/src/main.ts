@@ -66,7 +66,7 @@ async function begin(): Promise<void> {
     } else if (target.page === "f") {
       view = message("No such function", `The server shows you no function \`${visible(target.rest)}\`.`);
     } else if (target.page === "calls") {
-      view = new CallsView(live);
+      view = new CallsView(live, past);
     } else if (target.page === "trace") {
       view = new TraceView(live, target.rest);
     } else if (target.page === "server") {

@@ -2,6 +2,7 @@
 
 import { ChartCard, spark } from "./charts.ts";
 import { documentation, fill, h, morph, visible } from "./dom.ts";
+import type { History } from "./history.ts";
 import { type CallEntry, type Live, type Sample, beganMs, count, duration, rate, uptime } from "./live.ts";
 import type { FunctionInfo, Service } from "./service.ts";
 
@@ -134,9 +135,24 @@ function callTable(live: Live, calls: CallEntry[] | undefined, nothing: string):
 
 export class CallsView extends LiveView {
   private readonly sections: Section[];
-  constructor(live: Live) {
+
+  private own(): HTMLElement | null {
+    if (this.history.calls.length === 0) return null;
+    const rows = this.history.calls.slice(0, 20).map((past) => h("tr", {},
+      h("th", { scope: "row" }, h("div", {}, h("a", { href: `#/f/${encodeURIComponent(past.name)}?args=${encodeURIComponent(past.args)}` }, visible(past.name))), h("div", { class: "quiet small row-doc" }, visible(past.args))),
+      h("td", {}, h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status))),
+      cell(duration(past.ms * 1000)),
+      h("td", { class: "nowrap" }, new Date(past.at).toLocaleTimeString()),
+      h("td", {}, h("a", { href: `#/trace/${past.traceId}`, title: past.traceId }, `${past.traceId.slice(0, 8)}…`))));
+    return table("calls of this page", [["function", false], ["result", false], ["time", true], ["made", false], ["trace", false]], rows, "");
+  }
+  constructor(
+    live: Live,
+    private readonly history: History,
+  ) {
     super(live);
     this.sections = [
+      new Section("Calls of this page", () => this.own()),
       new Section("Slowest calls", () => callTable(live, live.latest?.slowest, "no call has ended yet"), true),
       new Section("Recent calls", () => callTable(live, live.latest?.recent, "no call has ended yet"), true),
     ];

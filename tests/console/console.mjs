@@ -467,6 +467,9 @@ const tests = {
   async "a call of the page has a trace"(page) {
     await traceOfCheckout(page);
     await page.locator(".bar.page").waitFor();
+    await page.getByRole("link", { name: "Calls", exact: true }).click();
+    await page.locator(".card", { hasText: "Calls of this page" }).getByRole("link", { name: "orders.checkout" }).click();
+    equal(await page.getByLabel("article").inputValue(), "4711");
   },
 
   async "axe finds no violation, in light and in dark"(page, { address }) {
