@@ -69,5 +69,6 @@ export function chart(series: Series[], label: string): SVGElement {
 
 /** A line without figures, for a row of a table. */
 export function spark(values: number[], label: string): SVGElement {
-  return chart([{ values, tone: "main" }], label);
+  // Of many functions most are quiet.
+  return chart(values.some((value) => value > 0) ? [{ values, tone: "main" }] : [], label);
 }
