@@ -1,6 +1,6 @@
 // A call over HTTP: its request, and its answer as it comes.
 
-import { type Json, type JsonObject, JsonNumber, isObject, parse, text, write } from "./json.ts";
+import { type Json, type JsonObject, JsonNumber, isObject, parse, parseShown, text, write } from "./json.ts";
 import { type FunctionInfo, consoleToken, isStaleToken, refreshToken, urlOf } from "./service.ts";
 
 export interface CallRequest {
@@ -122,7 +122,8 @@ async function readStream(answer: Response, events: StreamEvents, ms: () => numb
     rest = lines.pop() ?? "";
     for (const line of lines) {
       if (line === "") continue;
-      const read = parse(line);
+      const read = parseShown(line);
+      if (typeof read === "string") events.item(read, ms());
       if (!isObject(read)) continue;
       if (read.has("item")) events.item(read.get("item") ?? null, ms());
       const failed = read.get("err");

@@ -209,7 +209,7 @@ function python(call: WrittenCall): string {
   const imports = [["json", !hasWide(call)], ["os", headers.some(([, value]) => "variable" in value)], ["sys", takes], ["uuid", hasNewKey(call)]] as const;
   const args = [quote(urlOf(call))];
   const pairs = pairsOf(call);
-  if (pairs.length > 0) args.push(`params={${pairs.map(([name, value]) => `${quote(name)}: ${quote(value)}`).join(", ")}}`);
+  if (pairs.length > 0) args.push(`params={${pairs.map(([name, value]) => `${quote(name)}:${quote(value)}`).join(",")}}`);
   args.push(takes ? "data=iter(sys.stdin.buffer)" : `data=${quote(write(call.args))}.encode()`);
   const header = (value: HeaderText) => ("text" in value ? quote(value.text) : "variable" in value ? `os.environ[${quote(value.variable)}]` : "str(uuid.uuid4())");
   args.push(`headers={${headers.map(([name, value]) => `${quote(name)}: ${header(value)}`).join(", ")}}`);
@@ -229,7 +229,8 @@ else:
 `
     : hasWide(call) ? "print(answer.text)\n" : "print(json.dumps(answer.json(), ensure_ascii=False))\n";
   const notes = [takes && `# ${ITEMS_NOTE}\n`, hasNewKey(call) && `# ${KEY_NOTE}\n`].filter(Boolean).join("");
-  return `${notes}${imports.filter(([, counts]) => counts).map(([name]) => `import ${name}\n`).join("")}\nimport requests\n\nanswer = requests.post(\n${args.map((arg) => `    ${arg},\n`).join("")})\nif not answer.ok:\n    raise SystemExit(answer.text)\n${result}`;
+  const written = imports.filter(([, counts]) => counts).map(([name]) => `import ${name}\n`).join("");
+  return `${notes}${written === "" ? "" : `${written}\n`}import requests\n\nanswer = requests.post(\n${args.map((arg) => `    ${arg},\n`).join("")})\nif not answer.ok:\n    raise SystemExit(answer.text)\n${result}`;
 }
 
 /** Python reads integers of any length, and rounds decimals. */

@@ -14,7 +14,7 @@ const [WIDTH, HEIGHT] = [240, 56];
 /** A figure with its name and its course. */
 export class ChartCard {
   private readonly figure = h("span", { class: "figure" }, "–");
-  private readonly second = h("span", { class: "figure-second" });
+  private readonly second = h("span", {});
   private readonly plot = h("div", { class: "plot" });
   readonly element: HTMLElement;
 
@@ -25,6 +25,8 @@ export class ChartCard {
   show(figure: string, second: string, series: Series[]): void {
     this.figure.textContent = figure;
     this.second.textContent = second;
+    // It has the colour of its line.
+    this.second.className = series.some((one) => one.tone === "slow") ? "slow-text" : "";
     fill(this.plot, chart(series, `${this.title}: ${figure}${second ? `, ${second}` : ""}`));
   }
 }
@@ -67,5 +69,6 @@ export function chart(series: Series[], label: string): SVGElement {
 
 /** A line without figures, for a row of a table. */
 export function spark(values: number[], label: string): SVGElement {
-  return chart([{ values, tone: "main" }], label);
+  // Of many functions most are quiet.
+  return chart(values.some((value) => value > 0) ? [{ values, tone: "main" }] : [], label);
 }

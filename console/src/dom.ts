@@ -66,9 +66,7 @@ export function newId(): string {
 
 /** Text of the service, in which characters that act are seen. */
 export function visible(text: string): string {
-  return text
-    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (letter) => String.fromCharCode(0x2400 + letter.charCodeAt(0)))
-    .replace(/[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (letter) => `\\u{${letter.charCodeAt(0).toString(16)}}`);
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (letter) => `\\u{${letter.charCodeAt(0).toString(16)}}`);
 }
 
 /** A documentation text: paragraphs, lists, code. No other markup. */

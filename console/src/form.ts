@@ -320,23 +320,23 @@ function isInteger(text: string): boolean {
   return /^-?\d+$/.test(text);
 }
 
-const EXAMPLES: Record<string, string> = {
+const EXAMPLES = new Map(Object.entries({
   "date-time": "2026-11-28T09:30:00Z", date: "2026-11-28", time: "09:30:00Z", uuid: "67e55044-10b1-426f-9247-bb680e5fe0c8",
   ipv4: "192.0.2.1", ipv6: "2001:db8::1", uri: "https://example.com/", duration: "PT1H", email: "ada@example.com",
-};
+}));
 
 function string(place: Place, format: string | undefined): Field {
-  const input = h("textarea", { rows: 1, autocomplete: "off", spellcheck: "false", class: "text", placeholder: format ? (EXAMPLES[format] ?? format) : "text", "aria-label": visible(place.label) });
+  const input = h("textarea", { rows: 1, autocomplete: "off", spellcheck: "false", class: "text", placeholder: format ? (EXAMPLES.get(format) ?? format) : "text", "aria-label": visible(place.label) });
   const grow = (): void => {
     input.rows = Math.min(12, Math.max(1, input.value.split("\n").length));
   };
   input.addEventListener("input", grow);
-  const fillIn: Record<string, [string, () => string]> = {
+  const fillIn = new Map<string, [string, () => string]>(Object.entries({
     "date-time": ["now", () => new Date().toISOString().replace(/\.\d+Z$/, "Z")],
     date: ["today", () => new Date().toISOString().slice(0, 10)],
     uuid: ["random", () => randomUuid()],
-  };
-  const offered = format ? fillIn[format] : undefined;
+  }));
+  const offered = format ? fillIn.get(format) : undefined;
   const extra = offered && button(offered[0], () => {
     input.value = offered[1]();
     input.dispatchEvent(new Event("input", { bubbles: true }));

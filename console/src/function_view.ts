@@ -7,7 +7,7 @@ import { announce, button, copy, documentation, fill, h, newId, visible } from "
 import { ArgumentsForm, FieldError, randomUuid, valueField } from "./form.ts";
 import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
-import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, write } from "./json.ts";
+import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, parseShown, write } from "./json.ts";
 import { jsonView } from "./json_view.ts";
 import { type Live, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
@@ -23,6 +23,9 @@ interface Parts {
   /** What the user has typed. It is in memory only. */
   headers: [string, string][];
 }
+
+/** Headers that `fetch` leaves out without a word. */
+const FORBIDDEN = /^(cookie|host|origin|referer|connection|content-length|date|dnt|expect|keep-alive|te|trailer|transfer-encoding|upgrade|via|accept-charset|accept-encoding|access-control-request-.*|proxy-.*|sec-.*)$/i;
 
 /** Items that are shown at once. Earlier ones of a long stream go. */
 const MOST_ITEMS = 1000;
@@ -42,6 +45,8 @@ export class FunctionView {
   private readonly key = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
   private readonly codePlace = h("code", {});
   private language: Language = "curl";
+  /** Whether the user has typed the key. A program has a new one for each run otherwise. */
+  private hasOwnKey = false;
   private running: { cancel(): void } | undefined;
   private readonly leave: (() => void)[] = [];
   private items: Json[] = [];
@@ -60,8 +65,16 @@ export class FunctionView {
     this.form = new ArgumentsForm(parts.schemas, called.arguments);
     this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
-    if (called.keyed) this.key.value = randomUuid();
+    if (called.keyed) this.newKey();
+    this.key.addEventListener("input", () => {
+      this.hasOwnKey = this.key.value.trim() !== "";
+    });
     this.changed();
+  }
+
+  private newKey(): void {
+    this.key.value = randomUuid();
+    this.hasOwnKey = false;
   }
 
   private callLabel(): string {
@@ -165,7 +178,7 @@ export class FunctionView {
         button("Copy link", (event) => this.copyLink(event.currentTarget as HTMLElement), { title: "a link to this function with these arguments" }),
         button("Reset", () => this.reset()),
         h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls")));
-    form.addEventListener("input", () => this.changed());
+    for (const event of ["input", "change"]) form.addEventListener(event, () => this.changed());
     form.addEventListener("click", () => queueMicrotask(() => this.changed()));
     form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -188,7 +201,7 @@ export class FunctionView {
     this.key.id = id;
     return h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: id }, "idempotency key"), h("span", { class: "required" }, "*")),
       h("div", { class: "with-button" }, this.key, button("new", () => {
-        this.key.value = randomUuid();
+        this.newKey();
         this.changed();
       }, { class: "button small", "aria-label": "a new idempotency key" })));
   }
@@ -284,7 +297,7 @@ export class FunctionView {
     this.items = [];
     this.showItems();
     this.complaint.hidden = true;
-    if (this.called.keyed) this.key.value = randomUuid();
+    if (this.called.keyed) this.newKey();
     this.setJson(false);
     this.focusForm();
   }
@@ -332,6 +345,19 @@ export class FunctionView {
     return this.headerRows.map(({ name, value }): [string, string] => [name.value.trim(), value.value]).filter(([name]) => name !== "");
   }
 
+  /** Whether the headers, the time-out and the key can be sent. */
+  private checkOptions(): void {
+    for (const { name, value } of this.headerRows) {
+      const given = name.value.trim();
+      if (given === "") continue;
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) throw new FieldError(`: \`${given}\` can't be one, expected letters, digits and \`-\``, name);
+      if (FORBIDDEN.test(given)) throw new FieldError(`: a browser lets no page set \`${given}\`; copy the call as a program`, name);
+      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) throw new FieldError(": expected visible ASCII characters", value);
+    }
+    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) throw new FieldError("the time-out is a whole number of milliseconds", this.timeout);
+    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) throw new FieldError("an idempotency key has at most 255 visible ASCII characters, without spaces", this.key);
+  }
+
   private options(): { headers: [string, string][]; key: string | undefined; timeoutMs: string | undefined } {
     const timeout = this.timeout.value.trim();
     return { headers: this.headers(), key: this.key.value.trim() || undefined, timeoutMs: /^\d{1,9}$/.test(timeout) ? timeout : undefined };
@@ -361,7 +387,7 @@ export class FunctionView {
       return;
     }
     const { headers, key, timeoutMs } = this.options();
-    this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.key.value ? undefined : key, timeoutMs }, this.language);
+    this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.hasOwnKey ? undefined : key, timeoutMs }, this.language);
   }
 
   private copyLink(from: HTMLElement): void {
@@ -376,7 +402,11 @@ export class FunctionView {
   // The call.
 
   private async start(): Promise<void> {
-    const args = this.readField(() => this.readArgs());
+    const args = this.readField(() => {
+      const args = this.readArgs();
+      this.checkOptions();
+      return args;
+    });
     if (args === undefined) return;
     const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
     if (this.byFrames) return this.startFrames(request);
@@ -437,13 +467,13 @@ export class FunctionView {
         opened: () => takes && field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
         item: (text) => {
           view.bytes += text.length;
-          view.item(parse(text));
+          view.item(parseShown(text));
         },
-        value: (text) => done(of(true, parse(text), text, "ok")),
+        value: (text) => done(of(true, parseShown(text), text, "ok")),
         ended: () => done(of(true, undefined, "", "ok")),
         failed: (error, own) => {
           const value = parse(error);
-          if (own !== undefined && isObject(value)) value.set("data", parse(own));
+          if (own !== undefined && isObject(value)) value.set("data", parseShown(own));
           done(of(false, value, error, errorInfo(value)?.code ?? "error"));
         },
         broken: (why) => {
@@ -485,7 +515,7 @@ export class FunctionView {
   private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
     // The same key again would be answered with the same reply.
     if (this.called.keyed && answer?.isOk) {
-      this.key.value = randomUuid();
+      this.newKey();
       this.changed();
     }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
@@ -538,7 +568,7 @@ export class FunctionView {
     } },
       h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status)), h("code", { class: "past-args" }, visible(past.args)),
       h("span", { class: "quiet" }, `${past.ms.toFixed(past.ms < 10 ? 1 : 0)} ms · ${new Date(past.at).toLocaleTimeString()}`));
-    return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parse(past.reply))));
+    return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parseShown(past.reply))));
   }
 }
 

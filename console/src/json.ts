@@ -35,6 +35,16 @@ export function parse(text: string): Json {
   return value;
 }
 
+/** As `parse`. Text that it can't read, such as an object with a name twice, is shown as a text. */
+export function parseShown(text: string): Json {
+  try {
+    return parse(text);
+  } catch (why) {
+    if (why instanceof JsonError) return text;
+    throw why;
+  }
+}
+
 class Reader {
   at = 0;
   constructor(readonly text: string) {}

@@ -61,6 +61,8 @@ export interface Sample {
   recent: CallEntry[];
   slowest: CallEntry[];
   clients: ClientStats[];
+  /** What was computed at this sample, by the names of functions. */
+  rates: Map<string, Rates>;
 }
 
 export interface Rates {
@@ -142,6 +144,15 @@ export class Live {
 
   /** The rates at a sample, by default now. Without a name, those of the whole server. */
   rates(name: string | undefined, at = this.samples.length - 1, of?: (sample: Sample) => Iterable<FunctionStats>): Rates {
+    const known = of ? undefined : this.samples[at]?.rates;
+    const cached = known?.get(name ?? "");
+    if (cached) return cached;
+    const rates = this.compute(name, at, of);
+    known?.set(name ?? "", rates);
+    return rates;
+  }
+
+  private compute(name: string | undefined, at: number, of?: (sample: Sample) => Iterable<FunctionStats>): Rates {
     const now = this.samples[at];
     const before = this.samples[Math.max(0, at - WINDOW)];
     if (!now || !before) return { callsPerSecond: 0, errorsPerSecond: 0, p50: undefined, p99: undefined, inFlight: 0 };
@@ -257,6 +268,7 @@ export function readSample(value: Json): Sample {
   const functions = list(member(value, "functions")).map(readFunction);
   const now = Date.now();
   return {
+    rates: new Map(),
     at: performance.now(),
     instance: text(member(value, "instance")) ?? "",
     uptimeMs: figure(member(value, "uptime_ms")),

@@ -66,7 +66,7 @@ async function begin(): Promise<void> {
     } else if (target.page === "f") {
       view = message("No such function", `The server shows you no function \`${visible(target.rest)}\`.`);
     } else if (target.page === "calls") {
-      view = new CallsView(live);
+      view = new CallsView(live, past);
     } else if (target.page === "trace") {
       view = new TraceView(live, target.rest);
     } else if (target.page === "server") {
@@ -100,7 +100,9 @@ function message(title: string, said: string): View {
 }
 
 function read(hash: string): { page: string; rest: string; args: string | undefined } {
-  const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  const whole = hash.replace(/^#\/?/, "");
+  const end = whole.includes("?") ? whole.indexOf("?") : whole.length;
+  const [path, query] = [whole.slice(0, end), whole.slice(end + 1)];
   const [page = "", rest = ""] = path.split("/", 2);
   const given = new URLSearchParams(query).get("args");
   try {
@@ -193,7 +195,7 @@ class FunctionList {
       const items = functions.map((one) => {
         const short = prefix !== "" ? one.name.slice(prefix.length + 1) : one.name;
         const link = h("a", { href: `#/f/${encodeURIComponent(one.name)}`, class: one.deprecated !== undefined ? "deprecated" : "", "data-name": one.name, title: visible(one.name) },
-          h("span", { class: "link-name" }, visible(short)), one.streams || one.takes ? h("span", { class: "dot stream", title: "streams" }, h("span", { class: "off-screen" }, "streams")) : null);
+          h("span", { class: "link-name" }, visible(short), one.deprecated !== undefined ? h("span", { class: "off-screen" }, ", deprecated") : null), one.streams || one.takes ? h("span", { class: "dot stream", title: "streams" }, h("span", { class: "off-screen" }, "streams")) : null);
         this.links.push(link);
         return h("li", {}, link);
       });

@@ -266,6 +266,26 @@ export function word(value: Json): string {
   return typeof value === "string" ? value : write(value);
 }
 
+/** The schema of a type whose name says all: where the server knows no schema. */
+export function schemaOfType(type: string): Json {
+  const name = type.trim().replace(/^(?:\w+::)+/, "").replace(/^&(?:'\w+ )?/, "");
+  const integer = Object.entries(INTEGERS).find(([, known]) => known === name);
+  if (integer) {
+    const [least = "", greatest = ""] = integer[0].split(" ");
+    return new Map<string, Json>([["type", "integer"], ["minimum", new JsonNumber(least)], ["maximum", new JsonNumber(greatest)]]);
+  }
+  if (name === "usize" || name === "isize") return schemaOfType(name === "usize" ? "u64" : "i64");
+  if (name === "f32" || name === "f64") return new Map([["type", "number"]]);
+  if (name === "bool") return new Map([["type", "boolean"]]);
+  if (name === "String" || name === "str" || name === "char") return new Map([["type", "string"]]);
+  if (name === "Bytes") return new Map<string, Json>([["type", "string"], ["contentEncoding", "base64"]]);
+  const [, outer, inner = ""] = /^(Option|Vec|Box)<(.*)>$/.exec(name) ?? [];
+  const of = outer === undefined ? true : schemaOfType(inner);
+  if (of === true) return true;
+  if (outer === "Box") return of;
+  return outer === "Option" ? new Map<string, Json>([["anyOf", [of, new Map([["type", "null"]])]]]) : new Map<string, Json>([["type", "array"], ["items", of]]);
+}
+
 function isConstant(schema: Json): boolean {
   return constant(schema) !== null;
 }

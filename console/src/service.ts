@@ -1,6 +1,7 @@
 // The service: its functions as `!schema` describes them, and how its endpoint is reached.
 
 import { type Json, isObject, list, member, parse, text } from "./json.ts";
+import { schemaOfType } from "./schema.ts";
 
 export interface ArgumentInfo {
   name: string;
@@ -125,11 +126,15 @@ export function readService(document: Json): Service {
   return { functions, definitions: member(document, "$defs") ?? new Map(), note: text(member(document, "note")) };
 }
 
+function known(schema: Json | undefined, type: string): Json {
+  return schema === undefined || schema === true ? schemaOfType(type) : schema;
+}
+
 function argument(described: Json): ArgumentInfo {
   return {
     name: text(member(described, "name")) ?? "",
     type: text(member(described, "type")) ?? "",
-    schema: member(described, "schema") ?? true,
+    schema: known(member(described, "schema"), text(member(described, "type")) ?? ""),
     required: member(described, "required") !== false,
     default: member(described, "default"),
   };

@@ -2,6 +2,7 @@
 
 import { ChartCard, spark } from "./charts.ts";
 import { documentation, fill, h, morph, visible } from "./dom.ts";
+import type { History } from "./history.ts";
 import { type CallEntry, type Live, type Sample, beganMs, count, duration, rate, uptime } from "./live.ts";
 import type { FunctionInfo, Service } from "./service.ts";
 
@@ -57,6 +58,7 @@ abstract class LiveView {
 
 /** The first page. */
 export class OverviewView extends LiveView {
+  private updates = 0;
   private readonly cards = { calls: new ChartCard("calls/s"), errors: new ChartCard("errors/s"), latency: new ChartCard("p50"), flight: new ChartCard("in flight") };
   private readonly strip = h("section", { class: "charts", "aria-label": "live figures of the service" }, Object.values(this.cards).map((card) => card.element));
   private readonly facts = h("p", { class: "quiet" });
@@ -88,6 +90,9 @@ export class OverviewView extends LiveView {
     } else {
       this.facts.textContent = live.unavailable ?? "";
     }
+    // A table of a thousand functions takes a tenth of a second.
+    this.updates += 1;
+    if (this.service.functions.length > 300 && this.updates % 4 !== 1) return;
     for (const section of this.sections) section.show();
   }
 
@@ -134,9 +139,24 @@ function callTable(live: Live, calls: CallEntry[] | undefined, nothing: string):
 
 export class CallsView extends LiveView {
   private readonly sections: Section[];
-  constructor(live: Live) {
+
+  private own(): HTMLElement | null {
+    if (this.history.calls.length === 0) return null;
+    const rows = this.history.calls.slice(0, 20).map((past) => h("tr", {},
+      h("th", { scope: "row" }, h("div", {}, h("a", { href: `#/f/${encodeURIComponent(past.name)}?args=${encodeURIComponent(past.args)}` }, visible(past.name))), h("div", { class: "quiet small row-doc" }, visible(past.args))),
+      h("td", {}, h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status))),
+      cell(duration(past.ms * 1000)),
+      h("td", { class: "nowrap" }, new Date(past.at).toLocaleTimeString()),
+      h("td", {}, h("a", { href: `#/trace/${past.traceId}`, title: past.traceId }, `${past.traceId.slice(0, 8)}…`))));
+    return table("calls of this page", [["function", false], ["result", false], ["time", true], ["made", false], ["trace", false]], rows, "");
+  }
+  constructor(
+    live: Live,
+    private readonly history: History,
+  ) {
     super(live);
     this.sections = [
+      new Section("Calls of this page", () => this.own()),
       new Section("Slowest calls", () => callTable(live, live.latest?.slowest, "no call has ended yet"), true),
       new Section("Recent calls", () => callTable(live, live.latest?.recent, "no call has ended yet"), true),
     ];
@@ -179,7 +199,7 @@ export class TraceView extends LiveView {
       label.style.paddingInlineStart = `${Math.min(depth, 12) * 14}px`;
       return h("li", { class: "trace-row" }, label, h("div", { class: "bar-track" }, bar),
         h("div", { class: "bar-facts" }, h("span", { class: `status ${entry.code === "ok" ? "good" : "bad"}` }, visible(entry.code)), " ", duration(entry.durationUs),
-          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server)}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
+          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server.replace(/^\w+:\/\//, "").replace(/\/.*$/, ""))}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
     });
     fill(this.place, h("section", { class: "card", "aria-label": "waterfall" },
       h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} in ${duration(span * 1000)}`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),
@@ -256,7 +276,7 @@ export class ServerView extends LiveView {
         return h("tr", {}, h("th", { scope: "row" }, visible(one.name)), cell(rate(now.callsPerSecond)), cell(duration(now.p50)), cell(duration(now.p99)), cell(count(one.calls)), cell(count(one.errors)), cell(count(one.retries)));
       });
       const replicas = client.replicas.map((replica) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, visible(replica.address))), h("td", {}, h("span", { class: `status ${["in use", "gets calls"].includes(replica.state) ? "good" : "warn"}` }, visible(replica.state))), cell(String(replica.inFlight)), cell(duration(replica.latencyUs))));
-      return h("div", { class: "client" }, h("h3", {}, h("code", {}, visible(client.url))), h("p", { class: "quiet" }, `${client.connections} connections, ${client.opened} opened since the start`),
+      return h("div", { class: "client" }, h("h3", {}, h("code", {}, visible(client.url))), h("p", { class: "quiet" }, `${client.connections} ${client.connections === 1 ? "connection" : "connections"}, ${client.opened} opened since the start`),
         table(`functions of ${visible(client.url)}`, [["function", false], ["calls/s", true], ["p50", true], ["p99", true], ["calls", true], ["errors", true], ["retries", true]], rows, "It has made no call."),
         client.replicas.length > 0 ? table(`replicas of ${visible(client.url)}`, [["replica", false], ["state", false], ["in flight", true], ["latency", true]], replicas, "") : null);
     }));

@@ -390,7 +390,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .path(!has("--no-paths"));
     let bound = server.serve(address).bind().await?;
     let at = bound.local_addr();
-    let client = Client::new(&format!("{at}/rpc"))?;
+    let client = Client::new(format!("{at}/rpc"))?;
     let _ = SELF.set(client.clone());
     println!("{at}");
     if has("--traffic") {

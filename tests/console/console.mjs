@@ -5,6 +5,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
+import net from "node:net";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -51,6 +52,81 @@ const tests = {
     includes(await page.getByLabel("the arguments as JSON").inputValue(), '"shop": 7');
     await page.getByRole("radio", { name: "Form" }).check();
     equal(await page.getByLabel("shop").inputValue(), "7");
+  },
+
+  async "each kind of type has a form"(page) {
+    const sent = async (name, act, expected) => {
+      await open(page, name);
+      await act();
+      includes(await page.locator(".program").textContent(), `-d '${expected}'`);
+      await callNow(page);
+      await page.locator(".reply .status.good").waitFor();
+    };
+    const setting = page.getByLabel("variant of setting");
+    await sent("settings.set", async () => {
+      await page.getByLabel("name", { exact: true }).fill("a");
+      await setting.selectOption("Switch");
+      await page.getByLabel("on", { exact: true }).selectOption("true");
+    }, '{"name":"a","setting":{"type":"Switch","value":{"on":true}}}');
+    await sent("settings.set", () => setting.selectOption("Unset"), '{"name":"a","setting":{"type":"Unset"}}');
+    await sent("orders.find", async () => {
+      await page.getByLabel("variant of key").selectOption("text");
+      await page.locator(".variant textarea").fill("x");
+    }, '{"key":"x"}').catch(() => page.locator(".error-box", { hasText: "no article 0" }).waitFor());
+    await sent("files.inspect", async () => {
+      await page.getByLabel("a file for content").setInputFiles({ name: "a", mimeType: "text/plain", buffer: Buffer.from([0, 255, 104]) });
+      await page.locator(".program", { hasText: "AP9o" }).waitFor();
+    }, '{"content":"AP9o"}');
+    includes(await page.locator(".reply .json").textContent(), '"AP9o"');
+    await sent("files.count", async () => {
+      await page.getByRole("button", { name: "add an item to folders" }).click();
+      await page.getByLabel("name", { exact: true }).last().fill("a");
+      await page.getByLabel("name", { exact: true }).first().fill("b");
+      await page.getByLabel("send parent_of").first().check();
+      await page.getByLabel("name", { exact: true }).nth(1).fill("c");
+    }, '{"root":{"folders":[{"folders":[],"name":"b","parent_of":{"folders":[],"name":"c"}}],"name":"a"}}');
+    includes(await page.locator(".reply .json").textContent(), "3");
+  },
+
+  async "items of an array change their places and go"(page) {
+    await open(page, "orders.place");
+    for (const article of ["1", "2", "3"]) {
+      await page.getByRole("button", { name: "add an item to lines" }).click();
+      await page.getByLabel("article").last().fill(article);
+      await page.getByLabel("count", { exact: true }).last().fill("1");
+    }
+    const places = async () => page.getByLabel("article").evaluateAll((inputs) => inputs.map((input) => input.value).join());
+    await page.getByRole("button", { name: "move this item up" }).last().click();
+    equal(await places(), "1,3,2");
+    await page.getByRole("button", { name: "move this item down" }).first().click();
+    equal(await places(), "3,1,2");
+    await page.getByRole("button", { name: "remove this item" }).nth(1).click();
+    equal(await places(), "3,2");
+  },
+
+  async "without schemas arguments have fields by their types, and are JSON otherwise"(page, { address }) {
+    await page.route("**/!schema", async (route) => {
+      const document = await (await route.fetch()).json();
+      for (const one of document.functions) {
+        one.arguments.forEach((argument) => (argument.schema = true));
+        one.returns.schema = true;
+      }
+      await route.fulfill({ json: { ...document, $defs: {}, note: "built without schemas" } });
+    });
+    await page.goto("about:blank");
+    await page.goto(`http://${address}/rpc#/f/add`);
+    await page.getByText("built without schemas").waitFor();
+    // The type says what it is.
+    await page.getByLabel("a", { exact: true }).fill("9007199254740993");
+    await callNow(page);
+    await reply(page, "9007199254740995");
+    await open(page, "files.count");
+    await page.getByLabel("root").fill('{"name": "a", "folders": [');
+    await callNow(page);
+    await page.locator("p.complaint[role=alert]", { hasText: "not JSON, line 1" }).waitFor();
+    await page.getByLabel("root").fill('{"name": "a", "folders": []}');
+    await callNow(page);
+    await reply(page, "1");
   },
 
   async "what can't be sent is said at its field"(page) {
@@ -166,7 +242,7 @@ const tests = {
     await callNow(page);
     await reply(page, "<script>document.title='owned'</script>");
     const text = await page.locator("main").textContent();
-    includes(text, "\u241b]0;owned\u2407");
+    includes(text, "\\u{1b}]0;owned\\u{7}");
     assert(!/[\u0000-\u0008\u001b\u202e]/.test(text), "a control character is in the page");
     await page.getByRole("heading", { name: "Types" }).click();
     await open(page, "orders.create", { article: 1 });
@@ -175,7 +251,7 @@ const tests = {
     assert(!(await page.title()).includes("owned"), await page.title());
   },
 
-  async "a link has the arguments, and a wrong one is no error of the page"(page, { address }) {
+  async "a link has the arguments, and a wrong one does not break the page"(page, { address }) {
     await page.goto(`http://${address}/rpc#/f/add?args=${encodeURIComponent('{"a":9007199254740993,"b":1}')}`);
     equal(await page.getByLabel("a", { exact: true }).inputValue(), "9007199254740993");
     await callNow(page);
@@ -258,6 +334,23 @@ const tests = {
     equal(await page.locator(".came li").count(), 3);
   },
 
+  async "the page works behind a proxy that removes a part of the path"(page, { address }) {
+    for (const [path, end] of [["/shops/7", ""], ["/shops/7", "/"], ["/a/rpc", ""]]) {
+      const port = await proxy(address, path);
+      await page.goto("about:blank");
+      await page.goto(`http://127.0.0.1:${port}${path}${end}#/f/add?args={"a":40}`);
+      await callNow(page);
+      await reply(page, "42");
+      includes(await page.locator(".program").textContent(), `http://127.0.0.1:${port}${path}/add`);
+      await open(page, "streams.sum");
+      await page.getByRole("button", { name: "Open stream" }).click();
+      await page.locator(".sending input").fill("7");
+      await page.getByRole("button", { name: "Send item" }).click();
+      await page.getByRole("button", { name: "End stream" }).click();
+      await reply(page, "7");
+    }
+  },
+
   async "the token is checked by frames too"(page) {
     const answers = await page.evaluate(async () => {
       const right = document.querySelector('meta[name="byname-console"]').content;
@@ -312,6 +405,11 @@ const tests = {
     await open(page, "add", { a: 1 });
     await page.getByText("Headers, time-out").click();
     await page.getByRole("button", { name: "+ header" }).click();
+    for (const [name, why] of [["cookie", "a browser lets no page set"], ["a b", "can't be one"]]) {
+      await page.getByLabel("name of a header").fill(name);
+      await callNow(page);
+      await page.locator("p.complaint[role=alert]", { hasText: why }).waitFor();
+    }
     await page.getByLabel("name of a header").fill("authorization");
     await page.getByLabel("value of a header").fill("Bearer s3cret");
     await callNow(page);
@@ -369,6 +467,9 @@ const tests = {
   async "a call of the page has a trace"(page) {
     await traceOfCheckout(page);
     await page.locator(".bar.page").waitFor();
+    await page.getByRole("link", { name: "Calls", exact: true }).click();
+    await page.locator(".card", { hasText: "Calls of this page" }).getByRole("link", { name: "orders.checkout" }).click();
+    equal(await page.getByLabel("article").inputValue(), "4711");
   },
 
   async "axe finds no violation, in light and in dark"(page, { address }) {
@@ -485,7 +586,28 @@ function includes(text, part) {
   assert(text?.includes(part), `${JSON.stringify(part)} is not in ${JSON.stringify(text)}`);
 }
 
-const running = [];
+/** A proxy in front of the server. What is below `path` here is below `/rpc` there. */
+async function proxy(address, path) {
+  const server = net.createServer((near) => {
+    const [host, port] = address.split(":");
+    const far = net.connect(Number(port), host);
+    near.on("error", () => far.destroy());
+    far.on("error", () => near.destroy());
+    // Each request of the browser begins a piece.
+    near.on("data", (piece) => {
+      const text = piece.toString("latin1");
+      const moved = text.replace(new RegExp(`^(GET|POST) ${path}(?=[/? ])`), "$1 /rpc");
+      far.write(Buffer.from(moved, "latin1"));
+    });
+    near.on("end", () => far.end());
+    far.pipe(near);
+  });
+  proxies.push(server);
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  return server.address().port;
+}
+
+const [running, proxies] = [[], []];
 
 /** Starts a server, and says where it serves. */
 function start(args) {
@@ -564,11 +686,12 @@ async function draw(browser) {
     await page.locator(".came li").nth(2).waitFor();
   } });
   await picture("console-charts", { hash: "#/f/orders.checkout", height: 560, wait: 60 });
-  await picture("console-trace", { height: 480, at: await start([]), act: traceOfCheckout });
+  await picture("console-trace", { height: 580, at: await start([]), act: traceOfCheckout });
 }
 
 try {
   await main();
 } finally {
   for (const child of running) child.kill();
+  for (const server of proxies) server.close();
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::bearer_token;
 use crate::clock_and_chance::UnpredictableNumbers;
@@ -39,7 +39,8 @@ impl ConsoleToken {
     #[inline]
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         // A call has few headers, so comparing their names takes less time than a look-up.
-        if headers.is_empty() || headers.iter().all(|(name, _)| *name != CONSOLE) {
+        static NAME: HeaderName = CONSOLE;
+        if headers.is_empty() || headers.iter().all(|(name, _)| *name != NAME) {
             return Ok(());
         }
         self.check_given(headers)

@@ -463,9 +463,10 @@ impl Server {
     }
 
     /// Whether callers may learn names: the answer to an unknown name suggests similar names, or says how to serve the
-    /// `#[rpc]` function of that name. On by default on a loopback address and at a unix socket without
-    /// [`hosts`](Self::hosts), otherwise off. The default never applies to a request with `forwarded`,
-    /// `x-forwarded-for`, `x-real-ip` or `via`: a proxy has passed it on, and its caller may be anywhere.
+    /// `#[rpc]` function of that name. Such callers also see the schema and the [console](Self::console). On by default on a
+    /// loopback address and at a unix socket without [`hosts`](Self::hosts), otherwise off. The default never applies to a
+    /// request with `forwarded`, `x-forwarded-for`, `x-real-ip` or `via`: a proxy has passed it on, and its caller may be
+    /// anywhere.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
         self

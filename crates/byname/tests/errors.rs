@@ -2379,6 +2379,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
 const EXCEPTED_FILES: &[(&str, &str)] = &[
     ("client/explanation.rs", "it describes settings"),
     ("stats/open_metrics.rs", "it describes metrics"),
+    ("server/http/console.rs", "it has headers of a page"),
     ("src/json_over_http.rs", "reasons that errors of discovery quote"),
     ("src/simulation", "only a test in a simulation sees them, with its seed"),
     ("src/simulation.rs", "as above"),

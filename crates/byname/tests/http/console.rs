@@ -105,6 +105,8 @@ async fn pages_of_other_sites_may_link_to_it_and_not_read_it() {
     let allowed = page(running.address, "/rpc", "origin: https://app.example\r\nsec-fetch-site: cross-site\r\n").await;
     assert!(as_without_console(&allowed), "{allowed:?}");
     assert_eq!(page(running.address, SCRIPT, link).await.status, 403);
+    let without = Running::new(everything().console(false)).await;
+    assert_eq!(page(without.address, "/rpc", link).await.status, 403);
     assert_eq!(raw(running.address, get("/rpc").replace("localhost", "evil.example")).await.status, 421);
     let rebound = verb("GET", "/rpc", HTML).replace("localhost", "evil.example");
     assert_eq!(raw(running.address, rebound).await.status, 421);
@@ -206,6 +208,24 @@ async fn files_are_sent_in_gzip_where_it_is_accepted() {
             assert!(answer.contains("vary: accept-encoding"));
             assert_eq!(answer.contains(plain.body.as_str()), !is_gzip, "{accepted}");
         }
+    }
+}
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_server_that_compresses_encodes_each_file_once() {
+    let running = Running::new(everything().compress(true)).await;
+    for (accepted, coding) in [("gzip, zstd", "gzip"), ("zstd", "zstd"), ("gzip;q=0, zstd", "zstd")] {
+        let accept = format!("accept-encoding: {accepted}\r\n");
+        let mut caller = Caller::to(running.address).await;
+        caller.send(verb("GET", SCRIPT, &format!("{accept}connection: close\r\n"))).await;
+        let answer = caller.rest().await;
+        assert_eq!(answer.matches("content-encoding: ").count(), 1, "{accepted}");
+        assert!(answer.contains(&format!("content-encoding: {coding}\r\n")), "{accepted}");
+        let (_, tag) = answer.split_once("etag: ").unwrap();
+        let tag = tag.split_once('\r').unwrap().0;
+        let again = page(running.address, SCRIPT, &format!("{accept}if-none-match: {tag}\r\n")).await;
+        assert_eq!((again.status, again.header("content-encoding")), (304, ""), "{accepted}");
     }
 }
 

@@ -151,10 +151,12 @@ async fn admit<B: RequestBody>(
         }
     }
     let console = if matches!(target, RequestTarget::Plain) { ConsoleFile::asked_for(head) } else { None };
-    let from = endpoint.gate.origin(head, host);
-    // Pages of other sites may link to the console.
-    if !(from.is_err() && console.is_some_and(|file| file.is_visited(head))) {
-        *origin = from?.cloned();
+    let mut foreign = None;
+    match endpoint.gate.origin(head, host) {
+        Ok(from) => *origin = from.cloned(),
+        // Pages of other sites may link to the console.
+        Err(rejection) if console.is_some_and(|file| file.is_visited(head)) => foreign = Some(rejection),
+        Err(rejection) => return Err(rejection),
     }
     if endpoint.frames && matches!(target, RequestTarget::Plain) && websocket_upgrade::is_asked_for(head) {
         return upgrade(request);
@@ -170,6 +172,9 @@ async fn admit<B: RequestBody>(
         && let Some(out) = Box::pin(file.answer(request.caller, &head.headers)).await
     {
         return out;
+    }
+    if let Some(rejection) = foreign {
+        return Err(rejection);
     }
     if matches!(target, RequestTarget::Plain | RequestTarget::Path { .. }) {
         endpoint.takes_calls()?;
