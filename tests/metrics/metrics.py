@@ -12,7 +12,7 @@ import urllib.request
 
 PATIENCE = 30
 
-program, shop, stock, prometheus, dashboard = sys.argv[1:]
+program, shop, stock, prometheus, dashboard, guide = sys.argv[1:]
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -178,4 +178,10 @@ for variable in document["templating"]["list"]:
         metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
         metric = re.sub(r'="?\$\w+"?|=~"\$\w+"', '=~".*"', metric)
         assert any(label in sample["metric"] for sample in query(metric)), variable
+# So is each query of the guide.
+with open(guide, encoding="utf-8") as file:
+    asked = re.findall(r"^\| [^|]*\? \| `([^`|]+)`", file.read(), re.M)
+assert len(asked) > 5, asked
+for text in asked:
+    query(text)
 print("ok: Prometheus has each metric, and data for each query of the dashboard")
