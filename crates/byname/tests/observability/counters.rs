@@ -72,6 +72,8 @@ async fn names_that_no_function_has_count_together() {
     assert_eq!(counted(&stats.other), (101, &[(Code::InvalidArgument, 1), (Code::Unimplemented, 100)][..]));
     assert!(stats.functions.iter().all(|function| function.calls == 0));
     let page = caller.ask(get("/rpc/!metrics")).await.body;
+    // As Prometheus asks.
+    assert_eq!(caller.ask(get("/rpc/%21metrics")).await.status, 200);
     assert!(page.contains(r#"rpc_method="_OTHER""#) && !page.contains("stray"), "{page}");
 }
 

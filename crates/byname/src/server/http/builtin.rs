@@ -84,11 +84,9 @@ impl Builtin {
     }
 
     pub(super) fn find(name: &str, endpoint: &ServerEndpoint) -> Option<&'static Self> {
-        // Every call's name is checked here, and none begins with `!`.
-        if !name.starts_with('!') {
-            return None;
-        }
-        BUILTINS.iter().find(|builtin| builtin.name == name && (builtin.is_offered)(endpoint))
+        // Every call's name is checked here, and none begins with `!`. Prometheus encodes it.
+        let reserved = name.strip_prefix('!').or_else(|| name.strip_prefix("%21"))?;
+        BUILTINS.iter().find(|builtin| &builtin.name[1..] == reserved && (builtin.is_offered)(endpoint))
     }
 }
 
@@ -117,7 +115,7 @@ impl WayIn for &Builtin {
                     return Verbs::Probe.refuse(request.head);
                 }
                 let path = request.head.uri.path();
-                let path = path.strip_suffix(self.name).unwrap_or(path).trim_end_matches('/').to_owned();
+                let path = path.rsplit_once('/').map_or("", |(endpoint, _)| endpoint).trim_end_matches('/').to_owned();
                 let page = move || {
                     let body = format!("{:#}\n", document.of(methods, Some(&path))).into();
                     HttpReply { status: StatusCode::OK, content_type: "application/json", retry_after: None, body }
