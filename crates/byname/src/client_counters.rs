@@ -48,6 +48,8 @@ pub(crate) struct ClientFunction {
     /// Whether the service has a function of this name. Otherwise the name is whatever the program called.
     is_known: AtomicBool,
     counters: FunctionCounters,
+    /// What was counted before the name was known. It stays among the other names, so that their counters never decrease.
+    as_unknown: FunctionCounters,
     url: Box<str>,
     recent: Arc<RecentCallList>,
 }
@@ -123,15 +125,21 @@ impl ClientCounters {
         named.sort_by(|a, b| a.name.cmp(&b.name));
         let mut other = self.other.counters.read();
         let mut functions = Vec::new();
+        let mut others_in_flight = in_flight(&other);
         for function in named {
-            let counted = function.counters.read();
+            let (mut all, counted) = (function.as_unknown.read(), function.counters.read());
+            other.merge(all.clone());
+            all.merge(counted.clone());
             match function.is_known.load(Ordering::Relaxed) {
-                true => functions.push(stats(function.name.to_string(), counted)),
-                false => other.merge(counted),
+                true => functions.push(FunctionStats::new(function.name.to_string().into(), in_flight(&all), counted)),
+                false => {
+                    others_in_flight += in_flight(&all);
+                    other.merge(counted);
+                }
             }
         }
-        if other.begun > 0 {
-            functions.push(stats(OTHER.to_owned(), other));
+        if other.calls() > 0 || others_in_flight > 0 {
+            functions.push(FunctionStats::new(OTHER.into(), others_in_flight, other));
         }
         functions
     }
@@ -159,9 +167,8 @@ fn empty_slots() -> Box<[OnceLock<Arc<ClientFunction>>]> {
     (0..NUMBERED).map(|_| OnceLock::new()).collect()
 }
 
-fn stats(name: String, counted: CountedFunction) -> FunctionStats {
-    let in_flight = counted.begun.saturating_sub(counted.calls());
-    FunctionStats::new(name.into(), in_flight, counted)
+fn in_flight(counted: &CountedFunction) -> u64 {
+    counted.begun.saturating_sub(counted.calls())
 }
 
 impl ClientFunction {
@@ -170,13 +177,15 @@ impl ClientFunction {
             name: name.into(),
             is_known: AtomicBool::new(is_known),
             counters: FunctionCounters::default(),
+            as_unknown: FunctionCounters::default(),
             url: url.into(),
             recent: Arc::clone(recent),
         }
     }
 
+    /// Where it counts now.
     pub(crate) fn counters(&self) -> &FunctionCounters {
-        &self.counters
+        if self.is_known.load(Ordering::Relaxed) { &self.counters } else { &self.as_unknown }
     }
 }
 
@@ -201,7 +210,7 @@ impl ClientCallRecord {
     /// A call of this function begins.
     #[inline]
     pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant, trace: Option<TraceIds>) -> Self {
-        function.counters.begin();
+        function.counters().begin();
         Self { function: Some(function), began: Some(now), request_bytes: 0, trace: trace.map(Box::new) }
     }
 
@@ -244,7 +253,7 @@ impl ClientCallRecord {
         if ended.code.is_none() && !function.is_known.load(Ordering::Relaxed) {
             function.is_known.store(true, Ordering::Relaxed);
         }
-        let number = function.counters.end(&ended);
+        let number = function.counters().end(&ended);
         if function.recent.wants(number..number + 1, ended.nanos) {
             let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
             function.recent.offer(RecentCall::new(name, &ended, side, self.trace.as_deref().copied()));
@@ -364,14 +373,19 @@ mod tests {
             call(&counters, name, unknown());
         }
         assert_eq!(shown(&counters), [("_OTHER".to_owned(), 3, 0)]);
+        let waits = ClientCallRecord::begin(counters.function("b", None), Instant::now(), None);
+        assert_eq!(shown(&counters), [("_OTHER".to_owned(), 3, 1)]);
         call(&counters, "b", value());
-        assert_eq!(shown(&counters), [("b".to_owned(), 3, 0), ("_OTHER".to_owned(), 1, 0)]);
+        let known = [("b".to_owned(), 1, 1), ("_OTHER".to_owned(), 3, 0)];
+        assert_eq!(shown(&counters), known, "a counter that decreases is a restart for Prometheus");
         assert_eq!(counters.functions()[0].response_bytes, 2);
+        drop(waits);
+        assert_eq!(shown(&counters), [("b".to_owned(), 2, 0), ("_OTHER".to_owned(), 3, 0)]);
         for at in 0..2 * NAMES {
             call(&counters, &format!("f{at}"), value());
         }
         let all = shown(&counters);
-        assert_eq!((all.len(), all[NAMES - 1].clone()), (NAMES, ("_OTHER".to_owned(), NAMES as u64 + 3, 0)));
+        assert_eq!((all.len(), all[NAMES - 1].clone()), (NAMES, ("_OTHER".to_owned(), NAMES as u64 + 5, 0)));
     }
 
     #[tokio::test]

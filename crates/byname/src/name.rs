@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use crate::telemetry_names::OTHER;
 use crate::untrusted_text::quoted;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 128;
 
-/// Checks that `name` is `[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*`, at most 128 bytes and not JSON-RPC's own.
+/// Checks that `name` is `[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*`, at most 128 bytes, not JSON-RPC's own and not
+/// [`OTHER`].
 /// The error says what is wrong with the name.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.len() > LONGEST {
@@ -17,6 +19,12 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
         return Err(format!(
             "{} is not a valid name: names that begin with `rpc.` belong to JSON-RPC; choose another",
             quoted(name)
+        ));
+    }
+    if name == OTHER {
+        // The series of such a function would be those of all unknown names.
+        return Err(format!(
+            "`{OTHER}` is not a valid name: calls of names that no function has are counted under it; choose another"
         ));
     }
     let word = |word: &str| {
@@ -120,7 +128,9 @@ mod tests {
         for good in ["add", "_", "a1", "counter.bump", "A.b_2.C", &"x".repeat(128)] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in ["", "1a", "a-b", "a..b", ".a", "a.", "a b", "añ", "rpc.x", "rpc", "!live", &"x".repeat(129)] {
+        for bad in
+            ["_OTHER", "", "1a", "a-b", "a..b", ".a", "a.", "a b", "añ", "rpc.x", "rpc", "!live", &"x".repeat(129)]
+        {
             assert!(check(bad).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,7 @@ mod stats_json;
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub(crate) use self::open_metrics::{CONTENT_TYPE, open_metrics};
+pub(crate) use self::open_metrics::{MetricsFormat, open_metrics};
 pub(crate) use self::stats_json::{ShownCalls, ShownClient, ShownReplica, stats_json};
 use crate::error::Code;
 use crate::function_counters::{CountedDurations, CountedFunction, bucket_end};
@@ -104,6 +104,20 @@ impl CountedDocument {
     }
 }
 
+impl ClientStats {
+    /// Adds what the clients of another URL have counted.
+    fn merge(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.connections_opened += other.connections_opened;
+        for function in other.functions {
+            match self.functions.iter_mut().find(|known| known.name == function.name) {
+                Some(known) => known.merge(function),
+                None => self.functions.push(function),
+            }
+        }
+    }
+}
+
 impl FunctionStats {
     pub(crate) fn new(name: Cow<'static, str>, in_flight: u64, counted: CountedFunction) -> Self {
         let errors = counted.durations.iter().filter_map(|(code, counted)| Some(((*code)?, counted.calls())));
@@ -122,6 +136,13 @@ impl FunctionStats {
             duration: Duration::from_nanos(counted.durations.iter().map(|(_, counted)| counted.nanos).sum()),
             counted,
         }
+    }
+
+    /// Adds what was counted elsewhere of a function of the same name.
+    fn merge(&mut self, other: Self) {
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.merge(other.counted);
+        *self = Self::new(std::mem::take(&mut self.name), self.in_flight + other.in_flight, counted);
     }
 
     /// The time within which this share of all calls ended, from 0 to 1: `percentile(0.99)` is the p99. It is at most an eighth too

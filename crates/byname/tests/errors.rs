@@ -405,6 +405,11 @@ async fn at_the_start(page: &mut Page) {
         "Put the function under another prefix.",
     );
     page.add(
+        "A name stands for unknown names",
+        refused(one().function("_OTHER", || async {})).await,
+        "Give the function another name.",
+    );
+    page.add(
         "A name is too long",
         refused(one().function("x".repeat(129), || async {})).await,
         "Shorten the name or its prefix.",

@@ -6,14 +6,15 @@ mod harness;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use byname::{CallError, Client, Code, Context, Error, Server, Transport, rpc};
 use futures_util::{Stream, StreamExt as _, stream};
-use harness::{Log, post, post_with, raw, within};
+use harness::{Log, foreign, post, post_with, raw, within};
 use opentelemetry::trace::{SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -110,6 +111,23 @@ fn prices(count: u64) -> impl Stream<Item = Result<u64, Error>> {
     stream::iter(0..=count).map(move |price| match price {
         price if price == count && count > 2 => Err(Error::new(Code::DataLoss, "there are no more")),
         price => Ok(price),
+    })
+}
+
+/// Told when [`hangs`] runs.
+static HANGS: Notify = Notify::const_new();
+
+#[rpc(readonly)]
+async fn hangs() {
+    HANGS.notify_one();
+    std::future::pending().await
+}
+
+#[rpc(readonly)]
+fn endless() -> impl Stream<Item = u64> {
+    stream::iter(0..).then(|number| async move {
+        yield_now().await;
+        number
     })
 }
 
@@ -250,6 +268,36 @@ async fn the_spans_of_a_stream_end_with_it() {
             assert_eq!((parent(served), parent(made)), (id(made), id(only(&business, "list", SpanKind::Server))));
             for span in [made, served] {
                 assert_eq!((attribute(span, "rpc.response.status_code"), &span.status), (code.to_owned(), &status));
+            }
+        }
+    }
+}
+
+/// On more than one thread, because this one waits for the tier, which waits until the connections of the client are closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_spans_of_a_call_and_of_a_stream_that_are_dropped_end() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let data_tier = Tier::new(|| data().method::<endless>().method::<hangs>());
+        let exported = InMemorySpanExporter::default();
+        let (_subscriber, _provider) = exporting(exported.clone());
+        let soon = Duration::from_millis(1);
+        let client = Client::builder(data_tier.url()).transport(transport).limits(|limits| limits.abandoned = soon);
+        let client = client.build().unwrap();
+        while transport == Transport::Frames && !client.call::<bool>("came_by_frames", ()).await.unwrap() {
+            yield_now().await;
+        }
+        let mut call = hangs::on(&client);
+        foreign::during(&mut call, HANGS.notified()).await;
+        drop(call);
+        let mut numbers = endless::on(&client);
+        numbers.next().await.unwrap().unwrap();
+        drop(numbers);
+        let (business, data) = (exported.get_finished_spans().unwrap(), data_tier.spans());
+        for name in ["hangs", "endless"] {
+            let (made, served) = (only(&business, name, SpanKind::Client), only(&data, name, SpanKind::Server));
+            assert_eq!(parent(served), id(made));
+            for span in [made, served] {
+                assert_eq!(attribute(span, "rpc.response.status_code"), "cancelled", "{transport:?}: {span:?}");
             }
         }
     }

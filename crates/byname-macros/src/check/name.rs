@@ -17,6 +17,10 @@ pub(super) fn check(name: &str) -> Result<(), (String, &'static str)> {
         let wrong = "names that begin with `rpc.` are reserved for JSON-RPC".into();
         return Err((wrong, "choose a name that begins differently"));
     }
+    if name == "_OTHER" {
+        let wrong = "calls of names that no function has are counted as `_OTHER`".into();
+        return Err((wrong, "choose another name"));
+    }
     for part in name.split('.') {
         let Some(first) = part.chars().next() else {
             let wrong = format!("`{name}` has an empty part next to a dot");
@@ -39,7 +43,7 @@ mod tests {
 
     #[test]
     fn good_names() {
-        for name in ["a", "_", "add", "Users.get_2", "a.b.c", "rpc", "rpcx.a"] {
+        for name in ["a", "_", "_OTHERS", "a._OTHER", "add", "Users.get_2", "a.b.c", "rpc", "rpcx.a"] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
         assert_eq!(check(&"a".repeat(128)), Ok(()));
@@ -47,7 +51,7 @@ mod tests {
 
     #[test]
     fn bad_names() {
-        for name in ["", ".", "a.", ".a", "a..b", "2a", "a.2", "a b", "é", "a-b", "rpc.a"] {
+        for name in ["", ".", "a.", ".a", "a..b", "2a", "a.2", "a b", "é", "a-b", "rpc.a", "_OTHER"] {
             assert!(check(name).is_err(), "{name}");
         }
         assert!(check(&"a".repeat(129)).is_err());

@@ -1,7 +1,10 @@
 //! Statistics in the text format of OpenMetrics, under the names of OpenTelemetry's conventions: [`open_metrics`].
 
+use std::collections::HashSet;
 use std::fmt;
 
+use http::HeaderMap;
+use http::header::ACCEPT;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -12,17 +15,86 @@ use crate::error::Code;
 use crate::function_counters::{CONVENTIONAL, CountedDurations, bucket_end};
 use crate::host_and_port::HostAndPort;
 
-/// The content type of the format.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The formats that collectors of metrics read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsFormat {
+    OpenMetrics,
+    /// The older format of Prometheus, which some collectors read alone.
+    PrometheusText,
+}
 
-/// The text for a server and for the clients of its process, of which no two have the same URL.
+/// The text for a server and for the clients of its process.
 pub(crate) fn open_metrics(server: ServerStats, clients: Vec<ClientStats>) -> String {
     let mut registry = Registry::default();
-    let clients = clients.into_iter().map(|client| (ServerLabels::of(&client.url), client)).collect();
+    let clients = by_labels(clients);
     registry.register_collector(Box::new(StatsCollector { server, clients }));
     let mut written = String::new();
     text::encode(&mut written, &registry).expect("text can be written to memory");
     written
+}
+
+/// Clients of different URLs may have the same labels, such as those of a host by name and with its default port. They count as one,
+/// because Prometheus drops all but one of the samples with the same labels.
+fn by_labels(clients: Vec<ClientStats>) -> Vec<(ServerLabels, ClientStats)> {
+    let mut merged: Vec<(ServerLabels, ClientStats)> = Vec::new();
+    for client in clients {
+        let labels = ServerLabels::of(&client.url);
+        match merged.iter_mut().find(|(known, _)| *known == labels) {
+            Some((_, sum)) => sum.merge(client),
+            None => merged.push((labels, client)),
+        }
+    }
+    merged
+}
+
+impl MetricsFormat {
+    /// The one to send to a caller that accepts these types. A collector that reads OpenMetrics says so.
+    pub(crate) fn for_accept(headers: &HeaderMap) -> Self {
+        let accepts = |essence: &str| {
+            let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let mut ranges = values.flat_map(|value| value.split(','));
+            ranges.any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(essence))
+        };
+        if accepts("text/plain") && !accepts("application/openmetrics-text") {
+            Self::PrometheusText
+        } else {
+            Self::OpenMetrics
+        }
+    }
+
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::PrometheusText => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// This text of OpenMetrics in the format.
+    pub(crate) fn write(self, open_metrics: String) -> String {
+        match self {
+            Self::OpenMetrics => open_metrics,
+            Self::PrometheusText => prometheus_text(&open_metrics),
+        }
+    }
+}
+
+/// In the older format a counter is described under the name of its samples, and there are no units and no end.
+fn prometheus_text(open_metrics: &str) -> String {
+    let counters: HashSet<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", kind, " ", name, "_total ", rest, "\n"]);
+            }
+            _ => text.extend([line, "\n"]),
+        }
+    }
+    text
 }
 
 #[derive(Debug)]
@@ -32,18 +104,26 @@ struct StatsCollector {
 }
 
 /// Where the service of a client is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct ServerLabels(Vec<(&'static str, String)>);
 
+/// The path that has no label.
+const USUAL_PATH: &str = "/rpc";
+
 impl ServerLabels {
-    /// One host and its port, or else the whole URL.
+    /// One host and its port, or else the whole URL. Behind one host there may be several services, which differ in their paths.
     fn of(url: &str) -> Self {
-        let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_host = url.starts_with("http://") || url.starts_with("https://");
         let default_port = if url.starts_with("https://") { 443 } else { 80 };
         Self(match HostAndPort::parse(authority, Some(default_port)) {
             Ok(HostAndPort { host, port, .. }) if is_host => {
-                vec![("server_address", host), ("server_port", port.to_string())]
+                let mut labels = vec![("server_address", host), ("server_port", port.to_string())];
+                if path != USUAL_PATH {
+                    labels.push(("url_path", path.to_owned()));
+                }
+                labels
             }
             _ => vec![("server_address", url.to_owned())],
         })
@@ -290,7 +370,14 @@ mod tests {
             connections: 1,
             connections_opened: 4,
         };
-        let text = open_metrics(server, vec![client("http://data:8080/rpc"), client("unix:/run/a\"b.sock")]);
+        let urls = [
+            "http://data:8080/rpc",
+            "unix:/run/a\"b.sock",
+            "http://gate/a/rpc",
+            "http://gate:80/a/rpc",
+            "http://gate/b/rpc",
+        ];
+        let text = open_metrics(server, urls.map(client).into());
         for line in [
             "# TYPE rpc_server_call_duration_seconds histogram",
             "# UNIT rpc_server_call_duration_seconds seconds",
@@ -305,11 +392,47 @@ mod tests {
             "byname_server_in_flight_limit 10",
             r#"byname_client_connections_opened_total{server_address="data",server_port="8080"} 4"#,
             r#"byname_client_connections{server_address="unix:/run/a\"b.sock"} 1"#,
+            r#"byname_client_connections{server_address="gate",server_port="80",url_path="/a/rpc"} 2"#,
+            r#"byname_client_connections_opened_total{server_address="gate",server_port="80",url_path="/b/rpc"} 4"#,
+            r#"byname_client_request_bytes_total{server_address="gate",server_port="80",url_path="/a/rpc",rpc_method="counter.bump"} 60"#,
             r#"byname_client_retries_total{server_address="data",server_port="8080",rpc_method="counter.bump"} 0"#,
         ] {
             assert!(text.lines().any(|written| written == line), "{line}\n{text}");
         }
         assert!(!text.contains("_OTHER"), "{text}");
+        let mut series: Vec<_> = text.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        series.sort_unstable();
+        assert!(series.windows(2).all(|two| two[0] != two[1]), "two series with the same labels\n{text}");
         assert!(text.ends_with("\n# EOF\n"), "{text}");
+        let older = prometheus_text(&text);
+        for line in [
+            "# HELP byname_server_request_bytes_total The size of requests.",
+            "# TYPE byname_server_request_bytes_total counter",
+            r#"byname_server_request_bytes_total{rpc_method="add"} 30"#,
+            "# TYPE byname_server_calls_in_flight gauge",
+            "# TYPE rpc_server_call_duration_seconds histogram",
+        ] {
+            assert!(older.lines().any(|written| written == line), "{line}\n{older}");
+        }
+        let samples =
+            |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(samples(&older), samples(&text));
+        assert!(!older.contains("# UNIT") && !older.contains("# EOF"), "{older}");
+    }
+
+    #[test]
+    fn the_older_format_is_for_those_who_accept_no_other() {
+        for (accept, expected) in [
+            ("text/plain;version=0.0.4", MetricsFormat::PrometheusText),
+            ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", MetricsFormat::PrometheusText),
+            ("application/vnd.google.protobuf;q=0.7, Text/Plain;q=0.3", MetricsFormat::PrometheusText),
+            ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", MetricsFormat::OpenMetrics),
+            ("text/html,*/*;q=0.8", MetricsFormat::OpenMetrics),
+            ("", MetricsFormat::OpenMetrics),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, http::HeaderValue::from_static(accept))]);
+            assert_eq!(MetricsFormat::for_accept(&headers), expected, "{accept}");
+        }
+        assert_eq!(MetricsFormat::for_accept(&HeaderMap::new()), MetricsFormat::OpenMetrics);
     }
 }

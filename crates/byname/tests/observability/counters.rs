@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Caller, Running, Tap, everything, get, post, post_with, raw, within};
+use crate::harness::{Caller, Gate, Running, Tap, everything, foreign, get, post, post_with, raw, within};
 use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, rpc};
 use futures_util::{Stream, stream};
 use serde_json::Value;
@@ -150,6 +150,29 @@ async fn the_pages_are_there_where_names_are_or_where_they_are_turned_on() {
     let page = caller.ask(get("/rpc/!metrics")).await;
     assert_eq!(page.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(page.body.ends_with("# EOF\n"), "{}", page.body);
+    let accept = "GET /rpc/!metrics HTTP/1.1\r\nhost: localhost\r\naccept: text/plain;version=0.0.4\r\nconnection: close\r\n\r\n";
+    let page = raw(running.address, accept.to_owned()).await;
+    assert_eq!(page.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(page.body.contains("# TYPE byname_server_connections_accepted_total counter\n"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn the_pages_are_answered_while_calls_are_refused() {
+    let (gate, handle) = Gate::new();
+    let server = Server::new().inject_as("stuck", gate).limits(|limits| limits.in_flight = 1);
+    let running = Running::new(server).await;
+    let client = running.client();
+    let mut call = client.call::<bool>("stuck.pass", ());
+    foreign::during(&mut call, handle.started).await.unwrap();
+    let refused = raw(running.address, post("/rpc/stuck.pass", "[]")).await;
+    assert!(refused.body.contains("resource_exhausted"), "{refused:?}");
+    for page in ["/rpc/!stats", "/rpc/!metrics"] {
+        assert_eq!(raw(running.address, get(page)).await.status, 200);
+    }
+    let page = raw(running.address, get("/rpc/!metrics")).await.body;
+    for line in [r#"byname_server_shed_total{rpc_method="stuck.pass"} 1"#, "byname_server_in_flight 1"] {
+        assert!(page.lines().any(|written| written == line), "{line}\n{page}");
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::outcome::{Failure, Returned};
 use crate::request::CallArguments;
 use crate::runtime;
 use crate::service_schema::ServiceDocument;
-use crate::stats::{CONTENT_TYPE, CountedDocument};
+use crate::stats::{CountedDocument, MetricsFormat};
 use crate::wire::{HttpReply, Way, WireError};
 
 /// All of them.
@@ -141,6 +141,7 @@ async fn counted<B: RequestBody>(
     }
     metadata::hide(&mut request.head.headers, endpoint.dispatch().secret_headers());
     let nothing = CallArguments::Query(Vec::new());
+    let format = MetricsFormat::for_accept(&request.head.headers);
     let asked = request.caller.request(name.into(), nothing, std::mem::take(&mut request.head.headers));
     let reply = endpoint.dispatch().run(asked).await;
     let value = match reply.result {
@@ -162,7 +163,7 @@ async fn counted<B: RequestBody>(
         CountedDocument::Stats => ("application/json", value),
         CountedDocument::Metrics => {
             let text: String = serde_json::from_slice(&value).unwrap_or_default();
-            (CONTENT_TYPE, text.into())
+            (format.content_type(), format.write(text).into())
         }
     };
     Ok(answer(HttpReply { status: StatusCode::OK, content_type, retry_after: None, body }, reply.metadata))
