@@ -11,7 +11,7 @@ use crate::access_log::{AccessEntry, CallWay, LoggedName};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::function_counters::{CallCode, EndedCall};
-use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::server_counters::ServerCounters;
 use crate::trace_context::{ServedSpan, TraceIds};
@@ -261,10 +261,7 @@ impl ItemSource for CountedItems {
         match &next {
             NextItems::Batch(batch) => {
                 if let Some(counted) = &mut self.record.counted {
-                    let (items, bytes) = match batch {
-                        ItemBatch::Encoded(batch) => batch.size(),
-                        ItemBatch::Local(_) => (1, 0),
-                    };
+                    let (items, bytes) = batch.size();
                     counted.items += items as u64;
                     counted.bytes_out += bytes;
                 }

@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::function_counters::{CountedFunction, EndedCall, FunctionCounters};
 use crate::method::Method;
-use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::recent_calls::{CallSide, RecentCall, RecentCallList};
 use crate::stats::FunctionStats;
@@ -297,10 +297,7 @@ impl ItemSource for ReceivedItems {
         let next = ready!(self.items.poll_next(cx, room));
         match &next {
             NextItems::Batch(batch) => {
-                let (items, bytes) = match batch {
-                    ItemBatch::Encoded(batch) => batch.size(),
-                    ItemBatch::Local(_) => (1, 0),
-                };
+                let (items, bytes) = batch.size();
                 self.received.items_received += items as u64;
                 self.received.response_bytes += bytes as u64;
             }

@@ -51,6 +51,7 @@ use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::server_counters::ServerCounters;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
@@ -614,7 +615,8 @@ impl Dispatch {
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
-            Items::new(IncomingItems { items, context: context.clone(), idle, gone })
+            let counters = Arc::clone(self.telemetry.counters());
+            Items::new(IncomingItems { items, context: context.clone(), idle, gone, counters, function: entry.index })
         });
         let call = CallInput { args: source, items, nesting: self.nesting() };
         let begun = caught(|| entry.handler.begin(call));
@@ -886,6 +888,9 @@ struct IncomingItems {
     idle: Duration,
     /// Ready when the caller is gone.
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Where the items are counted, and of which function.
+    counters: Arc<ServerCounters>,
+    function: usize,
 }
 
 impl items::ItemSource for IncomingItems {
@@ -895,6 +900,10 @@ impl items::ItemSource for IncomingItems {
             return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
+        if let NextItems::Batch(batch) = &next {
+            let (items, _) = batch.size();
+            self.counters.function(Some(self.function)).receive_items(items);
+        }
         self.context.set_deadline(later(Instant::now(), self.idle));
         Poll::Ready(next)
     }

@@ -68,6 +68,11 @@ impl FunctionCounters {
         before
     }
 
+    /// Items of a caller's stream have come.
+    pub(crate) fn receive_items(&self, items: usize) {
+        add(&self.items_received, items as u64);
+    }
+
     /// A call is sent again.
     pub(crate) fn retried(&self) {
         add(&self.retries, 1);

@@ -124,6 +124,16 @@ pub(crate) enum ItemBatch {
     Local(Option<Box<dyn Any + Send>>),
 }
 
+impl ItemBatch {
+    /// How many items it has that were not taken, and their bytes. An item as it is has none.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Encoded(batch) => batch.size(),
+            Self::Local(item) => (usize::from(item.is_some()), 0),
+        }
+    }
+}
+
 /// Items somewhere in these bytes, in their order.
 #[derive(Debug)]
 pub(crate) struct EncodedItems {

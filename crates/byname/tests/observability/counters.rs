@@ -3,9 +3,18 @@
 use std::time::Duration;
 
 use crate::harness::{Caller, Gate, Running, Tap, everything, foreign, get, post, post_with, raw, within};
-use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, rpc};
+use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, rpc};
 use futures_util::{Stream, stream};
 use serde_json::Value;
+
+#[rpc]
+async fn sum(mut numbers: Streaming<u64>) -> Result<u64, byname::Error> {
+    let mut sum = 0;
+    while let Some(number) = numbers.next().await {
+        sum += number?;
+    }
+    Ok(sum)
+}
 
 #[rpc]
 fn count(to: u32) -> impl Stream<Item = u32> {
@@ -90,6 +99,16 @@ async fn a_stream_is_one_call_with_its_items() {
     let (server, client) = (running.stats(), client.stats().unwrap());
     assert_eq!((of(&server, "count").calls, of(&server, "count").items_sent), (1, 10));
     assert_eq!((client.functions[0].calls, client.functions[0].items_received), (1, 10));
+}
+
+#[tokio::test]
+async fn the_items_that_a_function_takes_are_counted() {
+    let running = Running::new(Server::new().method::<sum>()).await;
+    let mut caller = Caller::to(running.address).await;
+    let answer = caller.ask(post("/rpc/sum", "{\"item\": 1}\n{\"item\": 2}\n{\"item\": 3}\n{\"end\": null}\n")).await;
+    assert_eq!((answer.status, &*answer.body), (200, "6"), "{}", answer.body);
+    let stats = running.stats();
+    assert_eq!((of(&stats, "sum").calls, of(&stats, "sum").items_received), (1, 3));
 }
 
 #[tokio::test]
