@@ -105,7 +105,7 @@ async fn a_stream_is_one_call_with_its_items() {
 async fn the_items_that_a_function_takes_are_counted() {
     let running = Running::new(Server::new().method::<sum>()).await;
     let mut caller = Caller::to(running.address).await;
-    let answer = caller.ask(post("/rpc/sum", "{\"item\": 1}\n{\"item\": 2}\n{\"item\": 3}\n{\"end\": null}\n")).await;
+    let answer = caller.ask(post("/rpc/sum", "1\n2\n3\n")).await;
     assert_eq!((answer.status, &*answer.body), (200, "6"), "{}", answer.body);
     let stats = running.stats();
     assert_eq!((of(&stats, "sum").calls, of(&stats, "sum").items_received), (1, 3));
