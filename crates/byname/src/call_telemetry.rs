@@ -229,7 +229,7 @@ impl Drop for RecordedCall {
 }
 
 impl OpenSpan {
-    /// `None` if nobody records the span.
+    /// `None` if the span is not recorded.
     fn new(span: Span, kind: SpanKind) -> Option<Box<Self>> {
         is_recorded(&span).then(|| Box::new(Self { span, kind, is_exported: false }))
     }

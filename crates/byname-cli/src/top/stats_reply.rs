@@ -87,7 +87,7 @@ pub(crate) struct ReplicaState {
 impl StatsReply {
     /// # Errors
     ///
-    /// It is no such reply.
+    /// The reply has another form.
     pub(crate) fn read(document: &Value) -> Result<Self, String> {
         Self::deserialize(document).map_err(|why| {
             format!("the service has answered `!stats` in another form than this version of byname reads: {why}")

@@ -1,4 +1,4 @@
-//! Spans without OpenTelemetry: nobody exports them.
+//! Spans without OpenTelemetry: they are not exported.
 
 use http::{HeaderMap, HeaderValue};
 use tracing::Span;

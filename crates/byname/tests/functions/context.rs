@@ -287,7 +287,7 @@ async fn a_trace_begins_at_the_first_call_that_is_served_without_one() {
             assert_eq!((&came[1][1][0][1], &came[1][1][1][1]), (&json!([]), &json!([])), "{way}: the state is dropped");
         }
         let told = client.call::<Value>("told", ()).await.unwrap();
-        assert_eq!(told, json!([[], []]), "{way}: outside of a call nobody records a trace");
+        assert_eq!(told, json!([[], []]), "{way}: outside of a call no trace is recorded");
     }
 }
 

@@ -92,7 +92,7 @@ async fn a_call_that_is_not_sent_has_a_span_with_its_error() {
     drop(client.call::<i64>("add", (1, 2)));
     let spans = log.spans("rpc.call");
     let seen: Vec<_> = spans.iter().map(|span| span.fields["rpc.response.status_code"].as_str()).collect();
-    assert_eq!(seen, ["deadline_exceeded"], "what is no name is in no span: {spans:?}");
+    assert_eq!(seen, ["deadline_exceeded"], "a name that is not valid is in no span: {spans:?}");
 }
 
 #[tokio::test]

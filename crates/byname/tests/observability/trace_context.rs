@@ -95,7 +95,7 @@ impl Told {
 async fn a_trace_begins_where_none_came() {
     let mut relay = Relay::new().await;
     let told = relay.told(&[]).await;
-    assert_eq!((told.state.as_str(), told.flags.as_str()), ("", "02"), "its id is random, and nobody records it");
+    assert_eq!((told.state.as_str(), told.flags.as_str()), ("", "02"), "its id is random, and it is not recorded");
     for states in [&["foo=1"][..], &["foo=1,bar=2"]] {
         let states: Vec<_> = states.iter().map(|state| ("tracestate", *state)).collect();
         assert_eq!(relay.told(&states).await.state, "", "a state without a parent is dropped");

@@ -16,7 +16,7 @@ fn table() -> Vec<(String, String)> {
     let source = fs::read_to_string(root().join("src/telemetry_names.rs")).unwrap();
     let constants = source.lines().filter_map(|line| line.strip_prefix("pub(crate) const "));
     let named = constants.map(|line| {
-        let (name, value) = line.split_once(": &str = ").unwrap_or_else(|| panic!("{line} is no name"));
+        let (name, value) = line.split_once(": &str = ").unwrap_or_else(|| panic!("{line} does not define a name"));
         (name.to_owned(), value.trim_matches(['"', ';']).to_owned())
     });
     named.collect()
