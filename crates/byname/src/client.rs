@@ -447,7 +447,7 @@ impl Client {
     /// ```
     /// # use byname::{Client, Server};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), byname::Error> {
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let server = Server::new().function("double", |n: i64| async move { n * 2 });
     /// # let bound = server.serve("127.0.0.1:0").bind().await?;
     /// # let data = Client::new(bound.local_addr().to_string())?;
