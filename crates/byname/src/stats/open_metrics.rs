@@ -14,6 +14,7 @@ use super::{ClientStats, FunctionStats, ServerStats};
 use crate::error::Code;
 use crate::function_counters::{CONVENTIONAL, CountedDurations, bucket_end};
 use crate::host_and_port::HostAndPort;
+use crate::telemetry_names::OTHER;
 
 /// The formats that collectors of metrics read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +219,10 @@ impl StatsCollector {
         let help = "How long calls took at the server, from their arrival to the end of their reply.";
         let mut family = encoder.encode_descriptor("rpc_server_call_duration", help, unit, MetricType::Histogram)?;
         for stats in functions() {
+            // A series that appears with its first call does not increase by it.
+            if stats.name != OTHER && stats.durations().iter().all(|(code, _)| code.is_some()) {
+                encode_duration(&mut family, stats, None, &CountedDurations::default(), &[])?;
+            }
             encode_durations(&mut family, stats, &[])?;
         }
         for FunctionMetric { name, help, unit, ty, value } in server_metrics() {
@@ -307,23 +312,26 @@ fn whole(value: u64) -> i64 {
 
 /// The histograms of one function: one for each result.
 fn encode_durations(family: &mut MetricEncoder<'_>, stats: &FunctionStats, more: MetricLabels<'_>) -> fmt::Result {
-    for (code, counted) in stats.durations() {
-        let status = code.map_or("ok", Code::as_str);
-        let mut labels = vec![SYSTEM, ("rpc_method", stats.name.as_ref()), ("rpc_response_status_code", status)];
-        if code.is_some() {
-            labels.push(("error_type", status));
-        }
-        labels.extend_from_slice(more);
-        let sum = counted.nanos as f64 / 1e9;
-        let buckets = conventional_buckets(counted);
-        family.encode_family(&labels.as_slice())?.encode_histogram::<NoLabelSet>(
-            sum,
-            counted.calls(),
-            &buckets,
-            None,
-        )?;
+    stats.durations().iter().try_for_each(|(code, counted)| encode_duration(family, stats, *code, counted, more))
+}
+
+/// The histogram of one function and result.
+fn encode_duration(
+    family: &mut MetricEncoder<'_>,
+    stats: &FunctionStats,
+    code: Option<Code>,
+    counted: &CountedDurations,
+    more: MetricLabels<'_>,
+) -> fmt::Result {
+    let status = code.map_or("ok", Code::as_str);
+    let mut labels = vec![SYSTEM, ("rpc_method", stats.name.as_ref()), ("rpc_response_status_code", status)];
+    if code.is_some() {
+        labels.push(("error_type", status));
     }
-    Ok(())
+    labels.extend_from_slice(more);
+    let sum = counted.nanos as f64 / 1e9;
+    let buckets = conventional_buckets(counted);
+    family.encode_family(&labels.as_slice())?.encode_histogram::<NoLabelSet>(sum, counted.calls(), &buckets, None)
 }
 
 /// The counts in the buckets of the conventions: their ends in seconds, the last one without an end.

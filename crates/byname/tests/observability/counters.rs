@@ -169,6 +169,8 @@ async fn the_pages_are_there_where_names_are_or_where_they_are_turned_on() {
     let page = caller.ask(get("/rpc/!metrics")).await;
     assert_eq!(page.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(page.body.ends_with("# EOF\n"), "{}", page.body);
+    let from_zero = r#"count{rpc_system_name="byname",rpc_method="add",rpc_response_status_code="ok"} 0"#;
+    assert!(page.body.contains(from_zero), "the first call is an increase: {}", page.body);
     let accept = "GET /rpc/!metrics HTTP/1.1\r\nhost: localhost\r\naccept: text/plain;version=0.0.4\r\nconnection: close\r\n\r\n";
     let page = raw(running.address, accept.to_owned()).await;
     assert_eq!(page.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
