@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::access_log::{AccessEntry, CallWay, LoggedName};
 use crate::codec::Codec;
-use crate::error::{Code, Error, Executed};
-use crate::function_counters::{CallCode, EndedCall};
+use crate::error::{Code, Error};
+use crate::function_counters::{CallCode, EndedCall, is_shed, nanos};
 use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::server_counters::ServerCounters;
@@ -229,10 +229,9 @@ impl Drop for CallRecord {
 
 impl CountedRecord {
     fn count(self) {
-        let took = self.began.elapsed();
         let ended = EndedCall {
             code: self.code,
-            nanos: took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into()),
+            nanos: nanos(self.began.elapsed()),
             is_shed: self.is_shed,
             request_bytes: self.bytes_in as u64,
             response_bytes: self.bytes_out as u64,
@@ -242,11 +241,6 @@ impl CountedRecord {
         let number = self.counters.function(self.function).end(&ended);
         self.counters.offer(self.function, number, &ended, self.way, || self.trace?.ids());
     }
-}
-
-/// Whether a call was refused because there were too many.
-fn is_shed(error: &Error) -> bool {
-    error.code() == Code::ResourceExhausted && error.executed() == Executed::No && error.retry_after().is_some()
 }
 
 /// The items of a stream on their way to the caller, counted.

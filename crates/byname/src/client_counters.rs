@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::clock_and_chance::is_seeded;
 use crate::codec::Codec;
-use crate::error::{Code, Error, Executed};
-use crate::function_counters::{CountedFunction, EndedCall, FunctionCounters};
+use crate::error::{Code, Executed};
+use crate::function_counters::{CountedFunction, EndedCall, FunctionCounters, is_shed, nanos};
 use crate::method::Method;
 use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -247,8 +247,7 @@ impl ClientCallRecord {
     #[inline]
     fn count(&mut self, mut ended: EndedCall) {
         let (Some(function), Some(began)) = (self.function.take(), self.began) else { return };
-        let took = Instant::now().saturating_duration_since(began);
-        ended.nanos = took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into());
+        ended.nanos = nanos(Instant::now().saturating_duration_since(began));
         ended.request_bytes = self.request_bytes as u64;
         if ended.code.is_none() && !function.is_known.load(Ordering::Relaxed) {
             function.is_known.store(true, Ordering::Relaxed);
@@ -279,10 +278,6 @@ impl Drop for ClientCallRecord {
             self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
         }
     }
-}
-
-fn is_shed(error: &Error) -> bool {
-    error.code() == Code::ResourceExhausted && error.executed() == Executed::No && error.retry_after().is_some()
 }
 
 /// The items of a stream on their way to the caller, counted.
@@ -345,6 +340,7 @@ impl ItemSource for NoItems {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
         let mut record = ClientCallRecord::begin(counters.function(name, None), Instant::now(), None);

@@ -4,6 +4,7 @@ pub(crate) mod inline;
 mod keyed_call;
 mod streaming_function;
 
+use std::collections::HashSet;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -728,17 +729,17 @@ impl Dispatch {
     /// other services.
     fn counted(&self, document: CountedDocument, methods: &[Arc<Method>]) -> Value {
         let mut stats = self.stats();
-        stats.functions.retain(|function| methods.iter().any(|method| !method.hidden && method.name == function.name));
+        let shown: HashSet<&str> = methods.iter().filter(|method| !method.hidden).map(|method| &*method.name).collect();
+        stats.functions.retain(|function| shown.contains(&*function.name));
         let shows_clients = self.shows_metrics == Some(true) || self.listing == Listing::OnThisMachine;
         let clients = if shows_clients { explained_clients::shown() } else { Vec::new() };
         if document == CountedDocument::Metrics {
             return open_metrics(stats, clients.into_iter().map(|client| client.stats).collect()).into();
         }
         let recent = &self.telemetry.counters().recent;
-        let is_shown =
-            |call: &RecentCall| call.name == OTHER || stats.functions.iter().any(|function| function.name == call.name);
-        let shown = |calls: Vec<RecentCall>| calls.into_iter().filter(is_shown).collect();
-        let calls = ShownCalls { recent: shown(recent.recent()), slowest: shown(recent.slowest()) };
+        let is_shown = |call: &RecentCall| call.name == OTHER || shown.contains(&*call.name);
+        let of_shown = |calls: Vec<RecentCall>| calls.into_iter().filter(is_shown).collect();
+        let calls = ShownCalls { recent: of_shown(recent.recent()), slowest: of_shown(recent.slowest()) };
         stats_json(&stats, &self.limits_now(), calls, &clients)
     }
 

@@ -6,9 +6,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(crate) use self::duration_counts::{CONVENTIONAL, DurationCounts, bucket, bucket_end};
-use crate::error::Code;
+use crate::error::{Code, Error, Executed};
 
 /// The result of a call: `None` for a success.
 pub(crate) type CallCode = Option<Code>;
@@ -232,6 +233,17 @@ impl CountedFunction {
         self.durations.iter().for_each(|(_, counted)| all.merge(counted));
         all
     }
+}
+
+/// Whether a call was refused because there were too many.
+pub(crate) fn is_shed(error: &Error) -> bool {
+    error.code() == Code::ResourceExhausted && error.executed() == Executed::No && error.retry_after().is_some()
+}
+
+/// A time in nanoseconds, which is enough for 584 years.
+#[inline]
+pub(crate) fn nanos(took: Duration) -> u64 {
+    took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into())
 }
 
 #[inline]

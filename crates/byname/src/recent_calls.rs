@@ -79,7 +79,8 @@ struct RecentState {
 }
 
 impl RecentCallList {
-    /// Whether to offer one of several calls, which took so many nanoseconds. `numbers` are theirs among those in their bucket.
+    /// Whether to offer a call that has just been counted. `numbers` are the numbers, within its bucket, of the calls that were counted
+    /// together with it, and `nanos` is its time.
     #[inline]
     pub(crate) fn wants(&self, numbers: Range<u64>, nanos: u64) -> bool {
         let stride = self.stride.load(Ordering::Relaxed);

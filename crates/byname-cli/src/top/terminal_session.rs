@@ -80,9 +80,8 @@ mod tests {
 
     use super::*;
 
-    /// Run by the test below, on a terminal.
     #[test]
-    #[ignore = "it needs a terminal and fails"]
+    #[ignore = "the test below runs it on a terminal and looks at what its panic leaves"]
     fn a_panic_while_drawing() {
         let mut session = TerminalSession::begin().unwrap();
         session.draw(|_| panic!("the figures are wrong")).unwrap();
