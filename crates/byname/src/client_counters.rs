@@ -227,17 +227,17 @@ impl ClientCallRecord {
     /// What the call came to, and when its answer was read, if that is known. A stream that answers it is counted until its end.
     #[inline]
     pub(crate) fn end(&mut self, result: &mut Result<Returned, Failure>, read_at: Option<Instant>) {
-        match (&*result, read_at) {
-            (Ok(Returned::Value(ReturnedValue::Encoded(_, value))), Some(at)) => self.succeeded(value.len(), at),
+        match result {
+            Ok(Returned::Value(ReturnedValue::Encoded(_, value))) => self.succeeded(value.len(), read_at),
             _ => self.end_seldom(result),
         }
     }
 
     /// Most calls end by this. It is [`count`](Self::count) for a success.
     #[inline]
-    fn succeeded(&mut self, response_bytes: usize, at: Instant) {
+    fn succeeded(&mut self, response_bytes: usize, read_at: Option<Instant>) {
         let (Some(function), Some(began)) = (self.function.take(), self.began) else { return };
-        let nanos = nanos(at.saturating_duration_since(began));
+        let nanos = nanos(read_at.unwrap_or_else(Instant::now).saturating_duration_since(began));
         if !function.is_known.load(Ordering::Relaxed) {
             function.is_known.store(true, Ordering::Relaxed);
         }
@@ -254,7 +254,6 @@ impl ClientCallRecord {
         }
         let mut ended = EndedCall::default();
         match result {
-            Ok(Returned::Value(ReturnedValue::Encoded(_, value))) => ended.response_bytes = value.len() as u64,
             Ok(Returned::Value(_)) => {}
             Ok(Returned::Stream(items)) => {
                 let record = std::mem::replace(self, Self::none());
