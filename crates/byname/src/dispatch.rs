@@ -405,8 +405,8 @@ impl Dispatch {
         {
             return Box::pin(ready(refused.into()));
         }
-        let permit = request.permit.take().map(HeldPermit::shared);
-        request.permit = permit.clone().map(HeldPermit::Shared);
+        let (permit, of_request) = request.permit.take().map(HeldPermit::shared).unzip();
+        request.permit = of_request;
         let method = entry.map(|entry| &entry.handler.method);
         request.method = method.cloned().map(MethodRef::Shared);
         let own = method.and_then(|method| method.timeout);
@@ -447,7 +447,11 @@ impl Dispatch {
         };
         let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
         let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
-        request.permit = Some(HeldPermit::Own(self.admission.try_admit(priority, caller, real_now())?));
+        let is_question = || request.name.starts_with('!') || request.extensions.get::<PageAsked>().is_some();
+        request.permit = Some(match entry {
+            None if is_question() => self.admission.try_admit_question(priority, caller)?,
+            _ => HeldPermit::Own(self.admission.try_admit(priority, caller, real_now())?),
+        });
         Ok(())
     }
 
@@ -756,7 +760,7 @@ impl Dispatch {
             uptime: Instant::now().saturating_duration_since(counters.since),
             functions: functions.collect(),
             other: FunctionStats::new(OTHER.into(), 0, counters.other().read()),
-            in_flight: self.admission.in_flight(),
+            in_flight: self.admission.in_flight_besides_questions(),
             in_flight_limit: self.admission.most_in_flight(),
             connections,
             connections_accepted,

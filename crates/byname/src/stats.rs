@@ -26,7 +26,8 @@ pub struct ServerStats {
     pub functions: Vec<FunctionStats>,
     /// The calls of names that no function has, under the name `_OTHER`, and those that were refused before their name was read.
     pub other: FunctionStats,
-    /// Calls that are in flight now, as [`Limits::in_flight`](crate::Limits::in_flight) counts them.
+    /// Calls that are in flight now, as [`Limits::in_flight`](crate::Limits::in_flight) counts them, without those that ask about the
+    /// server itself, such as `!stats`.
     pub in_flight: usize,
     /// [`Limits::in_flight`](crate::Limits::in_flight), as it is now.
     pub in_flight_limit: usize,

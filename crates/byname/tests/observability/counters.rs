@@ -197,6 +197,26 @@ async fn the_pages_are_answered_while_calls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_question_about_the_server_is_not_in_its_figures() {
+    let passes = |request: byname::Request, next: byname::Next| next.run(request);
+    let ruled = || everything().metrics(true).allow("*", |_: &byname::Request| true);
+    for server in [everything(), ruled(), everything().intercept(passes), ruled().intercept(passes)] {
+        let running = Running::new(server).await;
+        let mut caller = Caller::to(running.address).await;
+        let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+        let by_path: Value = serde_json::from_str(&caller.ask(get("/rpc/!stats")).await.body).unwrap();
+        let plain: Value = serde_json::from_str(&caller.ask(post("/rpc", r#"{"fun": "!stats"}"#)).await.body).unwrap();
+        let by_frames = client.service_stats().await.unwrap();
+        for page in [&by_path, &plain["ret"], &by_frames] {
+            assert_eq!(page["server"]["in_flight"], 0, "{page}");
+        }
+        let metrics = caller.ask(get("/rpc/!metrics")).await.body;
+        assert!(metrics.lines().any(|line| line == "byname_server_in_flight 0"), "{metrics}");
+        assert_eq!(running.stats().other.calls, 0);
+    }
+}
+
+#[tokio::test]
 async fn rules_and_interceptors_decide_about_the_pages() {
     let open = |request: &byname::Request| request.metadata().get("x-open").is_some();
     let server = everything().metrics(true).allow("add", open).allow("echo", |_: &byname::Request| true);
