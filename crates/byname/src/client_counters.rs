@@ -253,7 +253,7 @@ impl ClientCallRecord {
             function.is_known.store(true, Ordering::Relaxed);
         }
         let number = function.counters().end(&ended);
-        if function.recent.wants(number..number + 1, ended.nanos) {
+        if function.recent.wants(ended.code, number..number + 1, ended.nanos) {
             let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
             function.recent.offer(RecentCall::new(name, &ended, side, self.trace.as_deref().copied()));
         }

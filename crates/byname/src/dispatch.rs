@@ -742,9 +742,7 @@ impl Dispatch {
         }
         let recent = &self.telemetry.counters().recent;
         let is_shown = |call: &RecentCall| call.name == OTHER || shown.contains(&*call.name);
-        let of_shown = |calls: Vec<RecentCall>| calls.into_iter().filter(is_shown).collect();
-        let calls = ShownCalls { recent: of_shown(recent.recent()), slowest: of_shown(recent.slowest()) };
-        stats_json(&stats, &self.limits_now(), calls, &clients)
+        stats_json(&stats, &self.limits_now(), ShownCalls::of(recent, is_shown), &clients)
     }
 
     /// What was counted since the start.

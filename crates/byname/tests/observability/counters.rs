@@ -197,6 +197,29 @@ async fn the_pages_are_answered_while_calls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_call_that_failed_stays_on_the_page_under_load() {
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    let _ = client.call::<Value>("withdraw", ("bob", 1)).await;
+    for _ in 0..5 {
+        // A reader is offered the next call of each kind.
+        running.client().service_stats().await.unwrap();
+        for _ in 0..400 {
+            client.call::<i64>("add", (1, 2)).await.unwrap();
+            let _ = client.call::<Value>("add", (1,)).await;
+        }
+    }
+    let page = client.service_stats().await.unwrap();
+    let of_server = |call: &&Value| call["kind"] == "server";
+    let codes = |list: &str| -> Vec<_> {
+        page[list].as_array().unwrap().iter().filter(of_server).map(|call| call["code"].as_str().unwrap()).collect()
+    };
+    let failed = codes("failed");
+    assert_eq!(failed.last(), Some(&"not_found"), "{failed:?}");
+    assert!((2..=50).contains(&failed.len()) && failed[0] == "invalid_argument", "{failed:?}");
+}
+
+#[tokio::test]
 async fn a_question_about_the_server_is_not_in_its_figures() {
     let passes = |request: byname::Request, next: byname::Next| next.run(request);
     let ruled = || everything().metrics(true).allow("*", |_: &byname::Request| true);
@@ -254,6 +277,10 @@ async fn the_page_of_statistics_has_recent_calls_without_what_they_brought() {
     assert_eq!(recent[1]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(recent[1]["parent_id"], "b7ad6b7169203331");
     assert_eq!((&recent[1]["kind"], &recent[1]["way"]), (&"server".into(), &"path".into()));
+    let (ns, ms) = (recent[1]["ended_ago_ns"].as_u64().unwrap(), recent[1]["ended_ms_ago"].as_u64().unwrap());
+    assert!(ns / 1_000_000 == ms && ns > recent[0]["ended_ago_ns"].as_u64().unwrap(), "{recent:?}");
+    let failed: Vec<_> = page["failed"].as_array().unwrap().iter().filter(of_server).collect();
+    assert_eq!(failed, [recent[0]], "it has only calls that failed");
     let slowest = page["slowest"].as_array().unwrap();
     assert!(slowest.is_sorted_by_key(|call| std::cmp::Reverse(call["duration_us"].as_u64())), "{slowest:?}");
     assert!(slowest.len() >= 2, "{slowest:?}");

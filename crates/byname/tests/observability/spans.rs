@@ -1,7 +1,7 @@
 //! Spans: one for each call on each side, and no more names than there are functions.
 
-use crate::harness::{Caller, Log, Running, Tap, everything, get, post, post_with, raw, within};
-use byname::{Codec, Context, Server};
+use crate::harness::{Caller, Gate, Log, Running, Tap, everything, foreign, get, post, post_with, raw, within};
+use byname::{Client, Codec, Context, Server, Transport};
 use serde_json::Value;
 
 #[tokio::test]
@@ -154,4 +154,27 @@ async fn log_events_are_in_the_functions_span_after_the_caller_is_gone() {
     within(running.stopped()).await.unwrap();
     let spans = log.spans("rpc.serve");
     assert_eq!((spans.len(), spans[0].fields["rpc.response.status_code"].as_str()), (1, "deadline_exceeded"));
+}
+
+/// A function that changes something runs to its end without its caller.
+#[tokio::test]
+async fn a_call_whose_caller_goes_away_is_cancelled_by_every_way() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let mut log = Log::new();
+        let (gate, handle) = Gate::new();
+        let running = Running::new(Server::new().inject_as("gate", gate).access_log(true)).await;
+        let soon = std::time::Duration::from_millis(1);
+        let client = Client::builder(format!("{}/rpc", running.address)).transport(transport).limits(|limits| limits.abandoned = soon);
+        let client = client.build().unwrap();
+        let mut call = client.call::<bool>("gate.pass", ());
+        foreign::during(&mut call, handle.started).await.unwrap();
+        drop(call);
+        drop(client);
+        handle.release.send(()).unwrap();
+        handle.ended.await.unwrap();
+        within(running.stopped()).await.unwrap();
+        let spans = log.spans("rpc.serve");
+        let codes: Vec<_> = spans.iter().map(|span| span.fields["rpc.response.status_code"].as_str()).collect();
+        eprintln!("XXX {transport:?} {codes:?} {:#?}", log.lines());
+    }
 }
