@@ -159,6 +159,13 @@ impl AccessEntry {
         }
     }
 
+    /// The caller is gone. Whether the function ran stays.
+    pub(crate) fn cancelled(&mut self) {
+        if let Some(record) = &mut self.0 {
+            record.code = Code::Cancelled.as_str();
+        }
+    }
+
     /// One entry for each call of a batch. `parts` are the sizes of the calls in bytes. Empty without an access log.
     pub(crate) fn split(mut self, parts: impl Iterator<Item = usize>) -> Vec<Self> {
         let Some(whole) = self.0.take() else {

@@ -163,6 +163,17 @@ impl CallRecord {
         }
     }
 
+    /// As [`ended`](Self::ended), for a call whose caller may be gone. Then it is cancelled, although its reply is sent.
+    pub(crate) fn ended_for<T>(&mut self, is_caller_gone: bool, result: &Result<T, Failure>) {
+        self.ended(result);
+        if is_caller_gone {
+            if let Some(counted) = &mut self.counted {
+                counted.code = Some(Code::Cancelled);
+            }
+            self.access.cancelled();
+        }
+    }
+
     pub(crate) fn succeeded(&mut self) {
         if let Some(counted) = &mut self.counted {
             counted.code = None;

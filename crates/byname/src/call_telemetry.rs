@@ -23,7 +23,7 @@ use tracing::{Dispatch, Span};
 use crate::access_log::{AccessEntry, CallWay};
 use crate::call_record::CallRecord;
 use crate::codec::Codec;
-use crate::context::Context;
+use crate::context::{Context, may_caller_be_gone};
 use crate::error::{Code, Error};
 use crate::method::Method;
 use crate::outcome::items::{ItemSource, Items, NextItems};
@@ -208,7 +208,7 @@ impl RecordedCall {
     #[inline]
     pub(crate) fn record<T>(&mut self, result: &Result<T, Failure>) {
         if let Some(open) = self.0.take() {
-            open.close(result.as_ref().err().map(|failure| failure.error().code()));
+            open.close_with(result);
         }
     }
 
@@ -232,6 +232,16 @@ impl OpenSpan {
     /// `None` if the span is not recorded.
     fn new(span: Span, kind: SpanKind) -> Option<Box<Self>> {
         is_recorded(&span).then(|| Box::new(Self { span, kind, is_exported: false }))
+    }
+
+    #[cold]
+    fn close_with<T>(&self, result: &Result<T, Failure>) {
+        self.close(match result {
+            // It runs to its end, but nobody waits for its result.
+            _ if self.kind == SpanKind::Server && may_caller_be_gone() => Some(Code::Cancelled),
+            Ok(_) => None,
+            Err(failure) => Some(failure.error().code()),
+        });
     }
 
     /// Records the result: the code of an error, if it is one.
