@@ -198,20 +198,37 @@ pub(crate) struct ClientCallRecord {
     began: Option<Instant>,
     request_bytes: usize,
     /// Most calls have none.
-    trace: Option<Box<TraceIds>>,
+    details: Option<Box<CallDetails>>,
+}
+
+/// What is known of few calls.
+#[derive(Clone, Copy, Debug, Default)]
+struct CallDetails {
+    trace: Option<TraceIds>,
+    /// How often it was sent, if that was more than once.
+    attempts: u32,
 }
 
 impl ClientCallRecord {
     /// The call is not counted.
     pub(crate) const fn none() -> Self {
-        Self { function: None, began: None, request_bytes: 0, trace: None }
+        Self { function: None, began: None, request_bytes: 0, details: None }
     }
 
     /// A call of this function begins.
     #[inline]
     pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant, trace: Option<TraceIds>) -> Self {
         function.counters().begin();
-        Self { function: Some(function), began: Some(now), request_bytes: 0, trace: trace.map(Box::new) }
+        let details = trace.map(|trace| Box::new(CallDetails { trace: Some(trace), attempts: 0 }));
+        Self { function: Some(function), began: Some(now), request_bytes: 0, details }
+    }
+
+    /// How often the call was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, attempts: u32) {
+        if attempts > 1 && self.function.is_some() {
+            self.details.get_or_insert_default().attempts = attempts;
+        }
     }
 
     /// The size of the request, in bytes.
@@ -254,8 +271,9 @@ impl ClientCallRecord {
         }
         let number = function.counters().end(&ended);
         if function.recent.wants(ended.code, number..number + 1, ended.nanos) {
-            let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
-            function.recent.offer(RecentCall::new(name, &ended, side, self.trace.as_deref().copied()));
+            let CallDetails { trace, attempts } = self.details.as_deref().copied().unwrap_or_default();
+            let side = CallSide::Client { url: function.url.to_string(), attempts };
+            function.recent.offer(RecentCall::new(function.name.to_string().into(), &ended, side, trace));
         }
     }
 

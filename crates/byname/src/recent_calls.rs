@@ -50,8 +50,8 @@ impl RecentCall {
 pub(crate) enum CallSide {
     /// By this way it came in.
     Server { way: &'static str },
-    /// It went to the service of this URL.
-    Client { url: String },
+    /// It went to the service of this URL, so often if that was more than once.
+    Client { url: String, attempts: u32 },
 }
 
 /// The calls that ended last, those that failed last, and the slowest ones, of one server or one client.

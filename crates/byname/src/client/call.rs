@@ -26,7 +26,7 @@ use super::stub_comparison::ComparedCall;
 use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
-use crate::call_telemetry::{RecordedCall, put_trace, record_attempts};
+use crate::call_telemetry::{RecordedCall, counting_attempts, put_trace, record_attempts};
 use crate::client_counters::ClientCallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
@@ -455,7 +455,10 @@ impl<A: Send, R> Call<A, R> {
                     // It may have begun in a runtime and be polled outside of one.
                     let outside = Handle::try_current().is_err().then(runtime::current);
                     let _entered = outside.as_ref().map(Handle::enter);
-                    break ready!(call.as_mut().poll(cx));
+                    let (polled, sent) = counting_attempts(|| call.as_mut().poll(cx));
+                    let reply = ready!(polled);
+                    self.counted.sent(sent);
+                    break reply;
                 }
                 CallState::Over => panic!("a call was polled after it had ended"),
             }

@@ -141,7 +141,12 @@ fn call_json(call: &RecentCall, now: RealInstant) -> Value {
     });
     match &call.side {
         CallSide::Server { way } => (json["kind"], json["way"]) = ("server".into(), (*way).into()),
-        CallSide::Client { url } => (json["kind"], json["url"]) = ("client".into(), url.as_str().into()),
+        CallSide::Client { url, attempts } => {
+            (json["kind"], json["url"]) = ("client".into(), url.as_str().into());
+            if *attempts > 1 {
+                json["attempts"] = (*attempts).into();
+            }
+        }
     }
     if let Some(ids) = &call.trace {
         json["trace_id"] = ids.trace.to_string().into();

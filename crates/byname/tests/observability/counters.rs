@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{Caller, Gate, Running, Tap, everything, foreign, get, post, post_with, raw, within};
-use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, rpc};
+use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, Transport, rpc};
 use futures_util::{Stream, stream};
 use serde_json::Value;
 
@@ -19,6 +19,14 @@ async fn sum(mut numbers: Streaming<u64>) -> Result<u64, byname::Error> {
 #[rpc]
 fn count(to: u32) -> impl Stream<Item = u32> {
     stream::iter(0..to)
+}
+
+#[rpc(readonly)]
+async fn unsteady() -> Result<(), byname::Error> {
+    match Context::current().unwrap().attempt() {
+        1 => Err(byname::Error::new(Code::Unavailable, "not yet")),
+        _ => Ok(()),
+    }
 }
 
 fn of<'s>(stats: &'s ServerStats, name: &str) -> &'s FunctionStats {
@@ -217,6 +225,26 @@ async fn a_call_that_failed_stays_on_the_page_under_load() {
     let failed = codes("failed");
     assert_eq!(failed.last(), Some(&"not_found"), "{failed:?}");
     assert!((2..=50).contains(&failed.len()) && failed[0] == "invalid_argument", "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_was_sent_again_says_how_often() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let running = Running::new(Server::new().method::<unsteady>()).await;
+        let client = running.client_by(transport);
+        unsteady::on(&client).await.unwrap();
+        let page = client.service_stats().await.unwrap();
+        let url = format!("http://{}/rpc", running.address);
+        let made: Vec<_> = page["recent"].as_array().unwrap().iter().filter(|call| call["url"] == *url).collect();
+        assert_eq!((made.len(), &made[0]["attempts"], &made[0]["code"]), (1, &2.into(), &"ok".into()), "{made:?}");
+        assert!(
+            page["recent"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|call| call["kind"] == "client" || call["attempts"].is_null())
+        );
+    }
 }
 
 #[tokio::test]
