@@ -236,6 +236,14 @@ impl ClientCallRecord {
         self.request_bytes = bytes;
     }
 
+    /// The stream that the caller sends. Its items are counted when they go, and their bytes are a part of the request.
+    pub(crate) fn sending(&self, items: Items) -> Items {
+        match &self.function {
+            Some(function) => Items::new(SentItems { items, function: Arc::clone(function) }),
+            None => items,
+        }
+    }
+
     /// What the call came to. A stream that answers it is counted until its end.
     #[inline]
     pub(crate) fn end(&mut self, result: &mut Result<Returned, Failure>) {
@@ -295,6 +303,31 @@ impl Drop for ClientCallRecord {
         if self.function.is_some() {
             self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
         }
+    }
+}
+
+/// The items of the caller's stream on their way to the server, counted.
+struct SentItems {
+    items: Items,
+    function: Arc<ClientFunction>,
+}
+
+impl ItemSource for SentItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        if let NextItems::Batch(batch) = &next {
+            let (items, bytes) = batch.size();
+            self.function.counters().send_items(items, bytes);
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.items.give_up(why);
     }
 }
 

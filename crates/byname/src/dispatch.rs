@@ -52,7 +52,6 @@ use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::server_counters::ServerCounters;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
@@ -620,8 +619,7 @@ impl Dispatch {
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
-            let counters = Arc::clone(self.telemetry.counters());
-            Items::new(IncomingItems { items, context: context.clone(), idle, gone, counters, function: entry.index })
+            Items::new(IncomingItems { items, context: context.clone(), idle, gone })
         });
         let call = CallInput { args: source, items, nesting: self.nesting() };
         let begun = caught(|| entry.handler.begin(call));
@@ -891,9 +889,6 @@ struct IncomingItems {
     idle: Duration,
     /// Ready when the caller is gone.
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Where the items are counted, and of which function.
-    counters: Arc<ServerCounters>,
-    function: usize,
 }
 
 impl items::ItemSource for IncomingItems {
@@ -903,10 +898,6 @@ impl items::ItemSource for IncomingItems {
             return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
-        if let NextItems::Batch(batch) = &next {
-            let (items, _) = batch.size();
-            self.counters.function(Some(self.function)).receive_items(items);
-        }
         self.context.set_deadline(later(Instant::now(), self.idle));
         Poll::Ready(next)
     }

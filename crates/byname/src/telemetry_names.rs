@@ -45,6 +45,8 @@ pub(crate) const DURATION_MS: &str = "duration_ms";
 pub(crate) const REQUEST_BYTES: &str = "request_bytes";
 /// The bytes of the reply.
 pub(crate) const RESPONSE_BYTES: &str = "response_bytes";
+/// The items that came of the caller's stream.
+pub(crate) const ITEMS_RECEIVED: &str = "items_received";
 /// The items that the function's stream had.
 pub(crate) const ITEMS_SENT: &str = "items_sent";
 

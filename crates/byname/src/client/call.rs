@@ -650,7 +650,8 @@ impl<A: Send, R> Call<A, R> {
         let mut request = Request::new((&*self.name).into(), args, options.headers);
         (request.deadline, request.takes_stream) = (Some(time.deadline), options.takes_stream);
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
-        request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
+        let upload = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
+        request.items = upload.map(|items| self.counted.sending(items));
         if scope.interceptors.is_empty() && scope.token.is_none() {
             return Ok(way.send(request, method, policy, affinity, time, None));
         }
@@ -695,6 +696,7 @@ impl<A: Send, R> Call<A, R> {
         let Route::Remote(service) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no service");
         };
+        let upload = options.upload.map(|upload| upload.items(Some(codec), service.limits().message));
         let outgoing = OutgoingCall {
             name: self.name.clone(),
             args: prepared.encoded(codec)?,
@@ -705,7 +707,7 @@ impl<A: Send, R> Call<A, R> {
             deadline: time.deadline,
             allowed: time.allowed,
             headers: options.headers,
-            upload: CallUpload::new(options.upload.map(|upload| upload.items(Some(codec), service.limits().message))),
+            upload: CallUpload::new(upload.map(|items| self.counted.sending(items))),
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };

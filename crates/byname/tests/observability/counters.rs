@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Caller, Gate, Running, Tap, everything, foreign, get, post, post_with, raw, within};
+use crate::harness::{
+    Caller, Gate, Log, Running, Tap, everything, foreign, get, nothing, post, post_with, raw, within,
+};
 use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, Transport, rpc};
 use futures_util::{Stream, stream};
 use serde_json::Value;
@@ -117,6 +119,49 @@ async fn the_items_that_a_function_takes_are_counted() {
     assert_eq!((answer.status, &*answer.body), (200, "6"), "{}", answer.body);
     let stats = running.stats();
     assert_eq!((of(&stats, "sum").calls, of(&stats, "sum").items_received), (1, 3));
+    assert_eq!(of(&stats, "sum").request_bytes, 3, "without the ends of lines");
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_in_a_stream_is_counted_on_both_sides_and_logged() {
+    for is_by_frames in [false, true] {
+        let mut log = Log::new();
+        let running = Running::new(Server::new().method::<sum>().method::<nothing>().access_log(true)).await;
+        let (_tap, client) = match is_by_frames {
+            true => {
+                let (tap, client) = Tap::client_by_frames(&running, Codec::Json).await;
+                (Some(tap), client)
+            }
+            false => (None, running.client()),
+        };
+        let bytes = |stats: &ServerStats| of(stats, "sum").request_bytes;
+        assert_eq!(sum::on(&client, Streaming::from(vec![])).await.unwrap(), 0);
+        let without = bytes(&running.stats());
+        let mut log_of_sum = async || {
+            let mut logged = log.access().await;
+            while logged["rpc.method"] != "sum" {
+                logged = log.access().await;
+            }
+            (logged["items_received"].clone(), logged["request_bytes"].parse::<u64>().unwrap())
+        };
+        assert_eq!(log_of_sum().await, ("0".into(), without));
+        let of_client =
+            || client.stats().unwrap().functions.into_iter().find(|function| function.name == "sum").unwrap();
+        let before = of_client().request_bytes;
+        assert_eq!(sum::on(&client, Streaming::from(vec![10, 20, 300])).await.unwrap(), 330);
+        assert_eq!(
+            (of_client().items_sent, of_client().request_bytes),
+            (3, 2 * before + 7),
+            "by frames: {is_by_frames}"
+        );
+        let stats = running.stats();
+        assert_eq!(
+            (of(&stats, "sum").items_received, bytes(&stats)),
+            (3, 2 * without + 7),
+            "by frames: {is_by_frames}"
+        );
+        assert_eq!(log_of_sum().await, ("3".into(), without + 7), "by frames: {is_by_frames}");
+    }
 }
 
 #[tokio::test]

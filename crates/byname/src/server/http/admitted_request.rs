@@ -205,6 +205,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let gets_bytes = way == Way::Path
             && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
             && octet_stream::is_asked_for(&self.head.headers);
+        let items = items.map(|items| self.record.takes(items));
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let expect = self.unread.as_ref().and_then(|_| metadata.get(EXPECT).cloned());
