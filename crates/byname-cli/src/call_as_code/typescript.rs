@@ -80,10 +80,10 @@ fn body(value: &Value) -> String {
 fn is_literal(value: &Value) -> bool {
     const GREATEST: i64 = (1 << 53) - 1;
     match value {
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => (-GREATEST..=GREATEST).contains(&number),
-            // 15 digits are exact.
-            None => number.is_f64() && number.to_string().len() <= 15,
+        // JavaScript writes 1e5, 1.0 and -0 otherwise. 15 digits are exact.
+        Value::Number(number) => match (number.as_i64(), number.to_string()) {
+            (Some(whole), text) => (-GREATEST..=GREATEST).contains(&whole) && whole.to_string() == text,
+            (None, text) => text.len() <= 15 && text.parse::<f64>().is_ok_and(|float| float.to_string() == text),
         },
         Value::Array(items) => items.iter().all(is_literal),
         Value::Object(members) => members.iter().all(|(name, member)| name != "__proto__" && is_literal(member)),
