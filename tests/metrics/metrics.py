@@ -18,10 +18,10 @@ bodies = {}
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def call(name, body):
+def call(name, body, headers={}):
     """The status of a call, which has a connection of its own."""
     bodies.setdefault(name, []).append(len(body.encode()))
-    request = urllib.request.Request(f"http://{shop}/rpc/{name}", body.encode(), {"content-type": "application/x-ndjson" if "\n" in body else "application/json"})
+    request = urllib.request.Request(f"http://{shop}/rpc/{name}", body.encode(), {"content-type": "application/x-ndjson" if "\n" in body else "application/json", **headers})
     try:
         with opener.open(request, timeout=PATIENCE) as reply:
             reply.read()
@@ -134,9 +134,20 @@ expect(client, calls + 1)
 # The first attempt at article 2 has no answer, so a second one is made beside it.
 hedges = 'byname_client_hedges_total{job="shop",rpc_method="stock.level"}'
 before = sample(hedges)
-assert call("orders.available", "[2]") == 200
+more = []
+
+
+def is_hedged():
+    status = call("orders.available", "[2]", {"byname-timeout-ms": "2000"})
+    # Hedges of a busy machine have used the credit up. Other calls bring some.
+    if status != 200:
+        more.extend(call("orders.available", "[5]") for _ in range(20))
+    return status == 200
+
+
+until("a hedge answers", is_hedged)
 expect(f"{hedges} > bool {before:g}", 1)
-expect(client, calls + 2)
+expect(client, calls + 2 + more.count(200))
 for name in ["request_bytes", "response_bytes"]:
     expect(f'byname_client_{name}_total{{job="shop",rpc_method="stock.level"}} > bool 0', 1)
 for name in ["items_received_total", "items_sent_total", "calls_in_flight"]:
@@ -155,7 +166,7 @@ load = subprocess.Popen(
 try:
     expect('byname_server_calls_in_flight{job="shop",rpc_method="orders.follow"}', 64)
     expect('byname_server_in_flight{job="shop"}', 64)
-    assert call("orders.place", '[{"article": 6, "pieces": 1}]') in (429, 503)
+    assert call("orders.place", '[{"article": 6, "pieces": 1}]') == 429
     expect('byname_server_shed_total{job="shop",rpc_method="orders.place"}', 1)
     check = subprocess.run([program, "top", shop, "--once", "--json"], capture_output=True, text=True, timeout=60)
     assert json.loads(check.stdout)["servers"][0]["in_flight"] == 64, check
@@ -187,10 +198,13 @@ for variable in document["templating"]["list"]:
         metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
         metric = re.sub(r'="?\$\w+"?|=~"\$\w+"', '=~".*"', metric)
         assert any(label in sample["metric"] for sample in query(metric)), variable
-# So is each query of the guide.
+# So is each query of the guide, without the bound that it compares with.
 with open(guide, encoding="utf-8") as file:
-    asked = re.findall(r"^\| [^|]*\? \| `([^`|]+)`", file.read(), re.M)
-assert len(asked) > 5, asked
+    rows = re.findall(r"^\| [^|]*\? \| .*", file.read(), re.M)
+asked = [re.match(r"\|[^|]*\| `([^`|]+)`", row) for row in rows]
+assert len(asked) > 5 and all(asked), rows
 for text in asked:
-    query(text)
+    text = re.sub(r" > [\d.]+$", "", text[1]).replace('"search"', '"orders.place"')
+    until(f"{text} has data", lambda: query(text))
+    print(f"ok guide: {text}")
 print("ok: Prometheus has each metric, and data for each query of the dashboard")
