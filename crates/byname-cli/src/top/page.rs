@@ -39,7 +39,11 @@ pub(crate) fn head(overview: &Overview, width: Option<usize>) -> Vec<Line<'stati
             if answered < servers.len() {
                 items.push(Span::styled(format!("{} without an answer", servers.len() - answered), BAD));
             }
-            let connections = servers.iter().map(|server| server.connections).fold(0, u64::saturating_add);
+            let connections = servers
+                .iter()
+                .filter(|server| server.is_answered)
+                .map(|server| server.connections)
+                .fold(0, u64::saturating_add);
             items.push(Span::raw(count_of(connections, "connection")));
             items.push(Span::raw(format!("{} in flight", figures::count(overview.total.in_flight))));
         }
@@ -75,13 +79,13 @@ pub(crate) fn functions(functions: &[&FunctionFigures], title: &str, width: Opti
 pub(crate) fn servers(servers: &[ServerFigures]) -> Part {
     let row = |server: &ServerFigures| {
         let mut items = vec![Span::raw(shown(&server.address))];
+        if !server.is_answered {
+            items.push(Span::styled("no answer", BAD));
+        }
         items.extend(of_server(server));
         if let Some(calls) = server.total.calls_per_second() {
             items.push(Span::raw(format!("{} calls/s", figures::rate(calls))));
             items.extend(errors(&server.total));
-        }
-        if !server.is_answered {
-            items.push(Span::styled("no answer", BAD));
         }
         indented(items)
     };
@@ -107,8 +111,8 @@ pub(crate) fn failed_calls(calls: &[EndedCall], filter: &str) -> Part {
 
 fn of_server(server: &ServerFigures) -> Vec<Span<'static>> {
     let mut items = Vec::new();
-    // A server that has never answered has none of these.
-    if !server.instance.is_empty() {
+    // Of a server that does not answer none of these is known.
+    if server.is_answered {
         items.push(Span::raw(format!("up {}", figures::long_time(server.uptime_ms))));
         items.push(Span::raw(count_of(server.connections, "connection")));
         let limit = server.in_flight_limit.map(|limit| format!(" of {}", figures::count(limit))).unwrap_or_default();

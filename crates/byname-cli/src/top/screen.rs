@@ -52,6 +52,10 @@ fn set_line(buffer: &mut Buffer, area: Rect, y: usize, line: &Line<'_>) {
         && y < area.height
     {
         buffer.set_line(area.x, area.y + y, line, area.width);
+        // A number that is cut off would be another number.
+        if line.width() > usize::from(area.width) && area.width > 0 {
+            buffer.set_stringn(area.x + area.width - 1, area.y + y, "…", 1, DIM);
+        }
     }
 }
 
@@ -283,7 +287,7 @@ mod tests {
                 "articles.search      100   1.00   1.0 8.49 ms 8.99 ms 9.00 ms         1      0",
                 "",
                 "clients of this service, with their replicas",
-                "  http://data:8080/rpc  1,100 calls/s  11.0 errors/s (1.0 %: not_found)  p99 8.8",
+                "  http://data:8080/rpc  1,100 calls/s  11.0 errors/s (1.0 %: not_found)  p99 8.…",
                 "    10.0.0.1:8080  gets calls  1 in flight  300 µs",
                 "",
                 "recent errors",
