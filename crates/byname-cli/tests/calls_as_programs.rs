@@ -31,6 +31,17 @@ async fn echo(line: Value) -> Value {
     line
 }
 
+/// The items as they came, with all their digits.
+#[rpc(readonly)]
+async fn joined(items: Streaming<Value>) -> Result<String, Error> {
+    let mut items = std::pin::pin!(items);
+    let mut texts = Vec::new();
+    while let Some(item) = items.next().await {
+        texts.push(item?.to_string());
+    }
+    Ok(texts.join(" "))
+}
+
 #[rpc(readonly)]
 async fn header() -> Option<String> {
     Context::current()?.header("x-note").map(str::to_owned)
@@ -75,7 +86,7 @@ const DIGITS: &str = "[9007199254740993,-9223372036854775808,1844674407370955161
 /// What a literal of some language, or a shell, would take for something else.
 const TEXT: &str = "it's \"$HOME\" `id` $(id) ${HOME} %41 %s {{}} #{x} \\ \\n \n\t\r\u{8}\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{feff} */ //  </script> ß😀";
 
-const CALLS: [Call; 8] = [
+const CALLS: [Call; 9] = [
     Call {
         name: "measure",
         arguments: &["text=it's \"ß\"\u{1b}\n", "id=18446744073709551615", "line={\"a\":[-1,2.5,null,true]}"],
@@ -93,13 +104,19 @@ const CALLS: [Call; 8] = [
     Call { name: "pay", arguments: &["--idempotency-key", "order-7", "-H", "x-team: a", "7"], items: "", shown: "7\n" },
     Call { name: "count", arguments: &["3"], items: "", shown: "0\n1\n2\n" },
     Call { name: "sum", arguments: &["2", "ä b&7"], items: "1\n2\n\n3\n", shown: "18\n" },
+    Call {
+        name: "joined",
+        arguments: &[],
+        items: "18446744073709551615\n[0.123456789012345678901234567891,1.10]\n-0\n",
+        shown: "\"18446744073709551615 [0.123456789012345678901234567891,1.10] -0\"\n",
+    },
     Call { name: "scaled", arguments: &["10"], items: "1\n2\n", shown: "10\n20\n" },
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_make_the_call() {
     let server = Server::new().method::<measure>().method::<quarter>().method::<opposite>().method::<pay>();
-    let server = server.method::<echo>().method::<header>();
+    let server = server.method::<echo>().method::<header>().method::<joined>();
     let bound = server.method::<count>().method::<sum>().method::<scaled>().serve("127.0.0.1:0").bind().await.unwrap();
     let address = bound.local_addr().to_string();
     tokio::spawn(bound.into_future());

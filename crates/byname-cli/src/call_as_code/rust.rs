@@ -12,7 +12,8 @@ const LONGEST_LITERAL: usize = 32;
 
 pub(super) fn program(call: &WrittenCall<'_>) -> String {
     let mut arguments = "byname::Args::new()".to_owned();
-    let mut needs_digits = false;
+    // The items are not known yet.
+    let mut needs_digits = call.takes;
     for (name, value) in call.arguments {
         let value = argument(value, &mut needs_digits);
         arguments.push_str(&format!("\n        .kwarg({name:?}, {value})"));
