@@ -42,6 +42,12 @@ async fn joined(items: Streaming<Value>) -> Result<String, Error> {
     Ok(texts.join(" "))
 }
 
+/// The numbers, one by one.
+#[rpc(readonly)]
+fn each(lines: Vec<Value>) -> impl Stream<Item = Value> {
+    stream::iter(lines)
+}
+
 #[rpc(readonly)]
 async fn header() -> Option<String> {
     Context::current()?.header("x-note").map(str::to_owned)
@@ -116,7 +122,7 @@ const CALLS: [Call; 9] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_make_the_call() {
     let server = Server::new().method::<measure>().method::<quarter>().method::<opposite>().method::<pay>();
-    let server = server.method::<echo>().method::<header>().method::<joined>();
+    let server = server.method::<echo>().method::<header>().method::<joined>().method::<each>();
     let bound = server.method::<count>().method::<sum>().method::<scaled>().serve("127.0.0.1:0").bind().await.unwrap();
     let address = bound.local_addr().to_string();
     tokio::spawn(bound.into_future());
@@ -137,11 +143,17 @@ fn calls() -> Vec<Call> {
     };
     let header =
         |value: &'static str, shown| Call { name: "header", arguments: Vec::leak(vec!["-H", value]), items: "", shown };
+    let each = Call {
+        name: "each",
+        arguments: Vec::leak(vec![&*format!("lines={DIGITS}").leak()]),
+        items: "",
+        shown: DIGITS.trim_matches(['[', ']']).replace(',', "\n").leak(),
+    };
     let headers = [
         header("x-note: it's \"a\" $HOME `id` \\", "\"it's \\\"a\\\" $HOME `id` \\\\\"\n"),
         header("x-note:", "\"\"\n"),
     ];
-    CALLS.into_iter().chain(lines.map(echo)).chain(headers).collect()
+    CALLS.into_iter().chain(lines.map(echo)).chain([each]).chain(headers).collect()
 }
 
 fn compare(address: &str) {

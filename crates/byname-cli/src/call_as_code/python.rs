@@ -63,11 +63,12 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     ))
 }
 
-/// Prints the items of a stream.
+/// Prints the items of a stream, in the text that they have in their lines.
 const ITEMS: &str = r#"for line in answer.iter_lines():
     read = json.loads(line) if line else {}
     if "item" in read:
-        print(json.dumps(read["item"], ensure_ascii=False), flush=True)
+        # The text has all digits of a number.
+        print(line.decode().removeprefix('{"item":').removesuffix("}"), flush=True)
     elif "err" in read:
         raise SystemExit(json.dumps(read["err"]))
     elif "end" in read:

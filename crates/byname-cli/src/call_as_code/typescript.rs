@@ -27,9 +27,6 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     if takes {
         notes.push("The answer is read when all items are sent: fetch does not read before that.".to_owned());
     }
-    if WIDE.iter().any(|wide| request.returns.contains(wide)) && request.streams {
-        notes.push("JSON.parse rounds integers beyond 2^53.".to_owned());
-    }
     let notes: String = notes.iter().map(|note| format!("// {note}\n")).collect();
     let imports = if takes { "import { Readable } from \"node:stream\";\n\n" } else { "" };
     let body = match request.body {
@@ -49,10 +46,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     ))
 }
 
-/// The integers of Rust that have more than 53 bits.
-const WIDE: [&str; 6] = ["u64", "i64", "u128", "i128", "usize", "isize"];
-
-/// Prints the items of a stream.
+/// Prints the items of a stream, in the text that they have in their lines.
 const ITEMS: &str = r#"const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
 let rest = "";
 let isComplete = false;
@@ -62,10 +56,11 @@ while (reader && !isComplete) {
   const lines = (rest + value).split("\n");
   rest = lines.pop() ?? "";
   for (const line of lines.filter((line) => line !== "")) {
-    const { item, end, err } = JSON.parse(line);
+    const { end, err } = JSON.parse(line);
     if (err !== undefined) throw new Error(JSON.stringify(err));
     if (end !== undefined) isComplete = true;
-    else console.log(JSON.stringify(item));
+    // The text has all digits of a number.
+    else console.log(line.slice('{"item":'.length, -1));
   }
 }
 "#;
