@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::function_figures::FunctionFigures;
+use super::function_figures::{CANCELLED, FunctionFigures};
 use super::server_watch::ServerWatch;
 use super::stats_reply::{ClientCounters, EndedCall, FunctionCounters, ReplicaState, StatsReply};
 
@@ -76,7 +76,9 @@ impl Overview {
                     .clients
                     .extend(last.clients.iter().enumerate().map(|(at, client)| client_figures(watch, at, client)));
                 let kept = if last.failed.is_empty() { &last.recent } else { &last.failed };
-                overview.failed.extend(kept.iter().filter(|call| call.code != "ok").cloned());
+                overview
+                    .failed
+                    .extend(kept.iter().filter(|call| !["ok", CANCELLED].contains(&call.code.as_str())).cloned());
             }
             overview.servers.push(server_figures(watch, total));
         }
@@ -173,7 +175,10 @@ mod tests {
             last.recent = calls.to_vec();
             watch("a:1", [reply(1_000, Vec::new()), last])
         };
-        let overview = Overview::of(&[with(&[call("internal", 9), call("ok", 4)]), with(&[call("not_found", 5)])]);
+        let overview = Overview::of(&[
+            with(&[call("internal", 9), call("ok", 4)]),
+            with(&[call("not_found", 5), call(CANCELLED, 6)]),
+        ]);
         assert_eq!(overview.failed.iter().map(|call| call.ended_ms_ago).collect::<Vec<_>>(), [5, 9]);
     }
 

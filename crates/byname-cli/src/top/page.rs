@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::columns::{Column, bars, cut, fitting_columns, latency, shown};
-use super::function_figures::FunctionFigures;
+use super::function_figures::{CANCELLED, FunctionFigures};
 use super::overview::{ClientFigures, Overview, ServerFigures};
 use super::stats_reply::{EndedCall, ReplicaState};
 use crate::figures;
@@ -143,19 +143,25 @@ fn of_total(total: &FunctionFigures, window_ms: u64) -> Vec<Span<'static>> {
     items
 }
 
-/// The errors with their share and the most frequent codes.
+/// The errors with their share and the most frequent codes, and the calls whose caller went away.
 fn errors(total: &FunctionFigures) -> Vec<Span<'static>> {
+    let mut items = Vec::new();
     if total.errors == 0 {
-        return vec![Span::styled("no errors", DIM)];
+        items.push(Span::styled("no errors", DIM));
+    } else {
+        let share = figures::share(total.errors, total.calls.unwrap_or(0));
+        let mut codes: Vec<_> = total.codes.iter().filter(|&(code, _)| code != CANCELLED).collect();
+        codes.sort_by_key(|&(code, &count)| (std::cmp::Reverse(count), code.clone()));
+        let codes: Vec<_> = codes.into_iter().take(3).map(|(code, _)| shown(code)).collect();
+        items.push(Span::styled(
+            format!("{} errors/s ({share}: {})", figures::rate(total.errors_per_second), codes.join(", ")),
+            BAD,
+        ));
     }
-    let share = figures::share(total.errors, total.calls.unwrap_or(0));
-    let mut codes: Vec<_> = total.codes.iter().collect();
-    codes.sort_by_key(|&(code, &count)| (std::cmp::Reverse(count), code.clone()));
-    let codes: Vec<_> = codes.into_iter().take(3).map(|(code, _)| shown(code)).collect();
-    vec![Span::styled(
-        format!("{} errors/s ({share}: {})", figures::rate(total.errors_per_second), codes.join(", ")),
-        BAD,
-    )]
+    if total.cancelled_per_second > 0.0 {
+        items.push(Span::styled(format!("{} cancelled/s", figures::rate(total.cancelled_per_second)), DIM));
+    }
+    items
 }
 
 fn function(of: &FunctionFigures, columns: &[(Column, usize)]) -> Line<'static> {
