@@ -97,7 +97,11 @@ fn body(state: &mut ScreenState, overview: &Overview, width: usize, room: usize)
     let mut lines = main.top;
     lines.extend(main.rows.into_iter().skip(state.scroll).take(page));
     lines.truncate(main_room);
-    for (part, share) in others.into_iter().zip(shares) {
+    for (mut part, share) in others.into_iter().zip(shares) {
+        let rows = share.saturating_sub(1 + part.top.len());
+        if let Some(title) = part.top.first_mut().filter(|_| rows < part.rows.len()) {
+            title.push_span(format!(" ({rows} of {})", part.rows.len()));
+        }
         let all = [Line::default()].into_iter().chain(part.top).chain(part.rows);
         lines.extend(all.take(share));
     }
@@ -361,6 +365,19 @@ mod tests {
         assert!(
             all(&mut state).contains("functions (0 of 2)") && all(&mut state).contains("no function has this text")
         );
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_or_marked() {
+        let mut overview = usual();
+        overview.servers = vec![overview.servers[0].clone(); 9];
+        let shown = lines(&drawn(&mut ScreenState::default(), &overview, (80, 24), ALL));
+        let title = shown.iter().find(|line| line.starts_with("servers (")).expect("not all have room");
+        let rows = shown.iter().filter(|line| line.starts_with("  shop:8080  ")).count();
+        assert_eq!(*title, format!("servers ({rows} of 9)"));
+        assert!(shown.iter().any(|line| line.ends_with('…')), "{shown:?}");
+        let shown = lines(&drawn(&mut ScreenState::default(), &overview, (200, 60), ALL));
+        assert!(shown.contains(&"servers".to_owned()), "{shown:?}");
     }
 
     #[test]
