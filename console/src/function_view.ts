@@ -11,13 +11,15 @@ import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, pars
 import { jsonView } from "./json_view.ts";
 import { type Live, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
-import { type FunctionInfo, type Service, endpoint } from "./service.ts";
+import { type FunctionInfo, type Service, endpoint, urlOf } from "./service.ts";
 
-interface Parts {
+/** What all functions of the page have in common. */
+export interface Parts {
   service: Service;
   schemas: Schemas;
   live: Live;
   history: History;
+  /** Until a connection of frames could not be opened. */
   offersFrames: boolean;
   offersPaths: boolean;
   /** What the user has typed. It is in memory only. */
@@ -51,7 +53,7 @@ export class FunctionView {
   private readonly leave: (() => void)[] = [];
   private items: Json[] = [];
   /** Items that are sent by hand go over frames. */
-  private readonly byFrames: boolean;
+  private byFrames: boolean;
   private readonly textArguments: Set<string>;
 
   constructor(
@@ -160,6 +162,7 @@ export class FunctionView {
     const { called } = this;
     fill(this.formPlace, this.form.element, this.json);
     this.json.hidden = true;
+    if (called.takes && !this.byFrames) fill(this.itemsHolder, this.itemsPart());
     const mode = (label: string, json: boolean) => {
       const radio = h("input", { type: "radio", name: "mode", value: label, checked: !json, change: () => this.switchTo(json) });
       return h("label", { class: "segment" }, radio, h("span", {}, label));
@@ -171,7 +174,7 @@ export class FunctionView {
     } },
       h("div", { class: "card-head" }, h("h2", {}, "Arguments"), h("div", { class: "segments", role: "radiogroup", "aria-label": "how the arguments are entered" }, mode("Form", false), mode("JSON", true))),
       this.formPlace, this.complaint,
-      called.takes && !this.byFrames ? this.itemsPart() : null,
+      this.itemsHolder,
       called.keyed ? this.keyPart() : null,
       this.optionsPart(),
       h("div", { class: "actions" }, this.callButton,
@@ -233,6 +236,7 @@ export class FunctionView {
         keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), this.key)));
   }
 
+  private readonly itemsHolder = h("div", {});
   private readonly itemsPlace = h("ol", { class: "stream-items sent", "aria-label": "items to send" });
 
   /** The items of a stream that is sent as one body, where there are no frames. */
@@ -476,8 +480,10 @@ export class FunctionView {
           if (own !== undefined && isObject(value)) value.set("data", parseShown(own));
           done(of(false, value, error, errorInfo(value)?.code ?? "error"));
         },
-        broken: (why) => {
-          const failed: JsonObject = new Map<string, Json>([["code", "unavailable"], ["message", why], ["executed", "unknown"]]);
+        broken: async (why, wasSent) => {
+          const isSentElsewise = !wasSent && this.parts.offersPaths && (await isReached());
+          if (isSentElsewise) return this.goOnWithoutFrames(sent);
+          const failed: JsonObject = new Map<string, Json>([["code", "unavailable"], ["message", wasSent ? why : `${why}, and nothing was sent`], ["executed", wasSent ? "unknown" : "no"]]);
           done(of(false, failed, "", "unavailable"));
         },
         full: () => {
@@ -497,6 +503,20 @@ export class FunctionView {
       this.remember({ ...request, items: sent }, undefined, view);
       this.end();
     }, "Cancel");
+  }
+
+  /** A proxy may pass on requests, and no upgrade to frames. What has been entered stays. */
+  private goOnWithoutFrames(sent: Json[]): void {
+    this.parts.offersFrames = false;
+    this.byFrames = false;
+    this.end();
+    this.reply.hidden = true;
+    this.items = sent;
+    const why = "No connection of frames could be opened, and nothing was sent. A proxy may not forward `Upgrade`. The items are collected here, and sent as one body.";
+    fill(this.itemsHolder, h("p", { class: "notice warn" }, why), this.itemsPart());
+    this.showItems();
+    this.itemsHolder.querySelector<HTMLElement>(".control input, .control select, .control textarea")?.focus();
+    announce(why);
   }
 
   private begin(cancel: () => void, label: string): void {
@@ -569,6 +589,15 @@ export class FunctionView {
       h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status)), h("code", { class: "past-args" }, visible(past.args)),
       h("span", { class: "quiet" }, `${past.ms.toFixed(past.ms < 10 ? 1 : 0)} ms · ${new Date(past.at).toLocaleTimeString()}`));
     return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parseShown(past.reply))));
+  }
+}
+
+/** Whether the server answers to this page. */
+async function isReached(): Promise<boolean> {
+  try {
+    return (await fetch(urlOf("!live"), { cache: "no-store" })).ok;
+  } catch {
+    return false;
   }
 }
 

@@ -1,6 +1,6 @@
 // The console of a server of byname: the frame of the page, and which view is in it.
 
-import { FunctionView } from "./function_view.ts";
+import { FunctionView, type Parts } from "./function_view.ts";
 import { announce, fill, h, visible } from "./dom.ts";
 import { History } from "./history.ts";
 import { isObject, parse } from "./json.ts";
@@ -38,8 +38,7 @@ async function begin(): Promise<void> {
   document.title = `${location.host} · byname`;
   live.start();
   const list = new FunctionList(service);
-  const headers: [string, string][] = [];
-  const schemas = new Schemas(service.definitions);
+  const parts: Parts = { service, schemas: new Schemas(service.definitions), live, history: past, offersFrames, offersPaths, headers: [] };
   let view: View | undefined;
   const another = h("p", { class: "notice warn", role: "status", hidden: true }, "Another server answers now: it was restarted, or it is another replica. ", h("button", { type: "button", class: "button small", click: () => location.reload() }, "Reload the page"), " to see its functions.");
   const first = { instance: "" };
@@ -53,7 +52,7 @@ async function begin(): Promise<void> {
     view?.close();
     const called = target.page === "f" ? service.functions.find((one) => one.name === target.rest || one.aliases.includes(target.rest)) : undefined;
     if (called) {
-      const made = new FunctionView({ service, schemas, live, history: past, offersFrames, offersPaths, headers }, called);
+      const made = new FunctionView(parts, called);
       view = made;
       if (target.args !== undefined) {
         try {

@@ -201,6 +201,36 @@ const tests = {
     await reply(page, "42");
   },
 
+  async "items are sent as one body where a proxy does not forward the upgrade"(page, { address }) {
+    const port = await proxy(address, "/rpc", (text) => text.replace(/^(upgrade|connection): .*\r\n/gim, ""));
+    await page.goto(`http://127.0.0.1:${port}/rpc#/f/streams.sum`);
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.locator(".call .notice", { hasText: "nothing was sent" }).waitFor();
+    for (const item of ["40", "2"]) {
+      await page.locator(".call .field.block input").fill(item);
+      await page.getByRole("button", { name: "Add item" }).click();
+    }
+    await page.getByRole("button", { name: "Call" }).click();
+    await reply(page, "42");
+    await open(page, "streams.echo");
+    await page.locator(".call .field.block textarea").fill('"one body"');
+    await page.getByRole("button", { name: "Add item" }).click();
+    await page.getByRole("button", { name: "Call" }).click();
+    await page.locator(".came li", { hasText: "one body" }).waitFor();
+  },
+
+  async "a call that could not be sent did not run"(page, { start }) {
+    const address = await start([]);
+    await page.goto(`http://${address}/rpc#/f/streams.sum`);
+    await page.getByRole("button", { name: "Open stream" }).waitFor();
+    running.at(-1).kill();
+    await new Promise((ended) => running.at(-1).once("exit", ended));
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.locator(".error-box", { hasText: "nothing was sent" }).waitFor();
+    includes(await page.locator(".error-box").textContent(), "executedno");
+    await page.getByRole("button", { name: "Open stream" }).waitFor();
+  },
+
   async "large numbers go through form, reply, history and copied commands unchanged"(page, { address }) {
     await open(page, "numbers.echo");
     await page.getByLabel("id", { exact: true }).fill("18446744073709551615");
@@ -586,8 +616,8 @@ function includes(text, part) {
   assert(text?.includes(part), `${JSON.stringify(part)} is not in ${JSON.stringify(text)}`);
 }
 
-/** A proxy in front of the server. What is below `path` here is below `/rpc` there. */
-async function proxy(address, path) {
+/** A proxy in front of the server. What is below `path` here is below `/rpc` there. It may change requests. */
+async function proxy(address, path, changed = (text) => text) {
   const server = net.createServer((near) => {
     const [host, port] = address.split(":");
     const far = net.connect(Number(port), host);
@@ -597,7 +627,7 @@ async function proxy(address, path) {
     near.on("data", (piece) => {
       const text = piece.toString("latin1");
       const moved = text.replace(new RegExp(`^(GET|POST) ${path}(?=[/? ])`), "$1 /rpc");
-      far.write(Buffer.from(moved, "latin1"));
+      far.write(Buffer.from(changed(moved), "latin1"));
     });
     near.on("end", () => far.end());
     far.pipe(near);
@@ -638,7 +668,7 @@ async function main() {
       void dialog.dismiss();
     });
     // Answers that are errors are shown by the page, and the browser logs them too.
-    page.on("console", (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource") && reports.push(message.text()));
+    page.on("console", (message) => message.type() === "error" && !/^(Failed to load resource|WebSocket connection to)/.test(message.text()) && reports.push(message.text()));
     try {
       await page.goto(`http://${address}/rpc`);
       await page.locator("main h1").waitFor();
