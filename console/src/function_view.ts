@@ -592,6 +592,11 @@ export class FunctionView {
   }
 }
 
+/** Whether the server takes this page for one of another site. It does so if `Host` is not what the browser has sent. */
+function isOwnOrigin(answer: Answer, message: string): boolean {
+  return answer.status.startsWith("403") && message.includes("is another site") && message.includes(location.origin);
+}
+
 /** Whether the server answers to this page. */
 async function isReached(): Promise<boolean> {
   try {
@@ -717,6 +722,7 @@ class ReplyView {
       const ran = { yes: "the function ran", no: "the function did not run, so the call may be repeated", unknown: "it is not known whether the function ran" }[error.executed ?? ""] ?? "";
       this.body.append(h("div", { class: "error-box" }, h("p", { class: "error-message" }, visible(error.message)),
         h("dl", { class: "facts" }, fact("code", error.code, error.isOwn ? "an error of the function" : ""), fact("executed", error.executed, ran), fact("limit", error.limit, "the limit that was reached"), fact("retry after", error.retryAfterMs && `${error.retryAfterMs} ms`, "")),
+        isOwnOrigin(answer, error.message) ? h("p", { class: "notice warn" }, "This page is of the same site. A proxy between has changed ", h("code", {}, "Host"), ". Let it forward the name with its port; in nginx: ", h("code", {}, "proxy_set_header Host $http_host;")) : null,
         error.data === undefined ? null : [h("h3", {}, "Data"), jsonView(error.data)]));
     } else if (answer.value !== undefined) {
       this.body.append(jsonView(answer.value));

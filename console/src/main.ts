@@ -24,6 +24,7 @@ const past = new History();
 
 async function begin(): Promise<void> {
   theme();
+  fill(main, h("p", { class: "quiet starting" }, "The page reads what functions there are."));
   let service: Service;
   let [offersFrames, offersPaths] = [false, true];
   try {

@@ -381,6 +381,33 @@ const tests = {
     }
   },
 
+  async "the page works under a name and a port, if the proxy forwards both"(page, { start }) {
+    const address = await start(["--hosts", "shop.test"]);
+    const port = await proxy(address, "/rpc");
+    await page.goto(`http://shop.test:${port}/rpc#/f/add?args={"a":40}`);
+    await callNow(page);
+    await reply(page, "42");
+    await open(page, "streams.sum");
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.getByRole("button", { name: "End stream" }).click();
+    await reply(page, "0");
+  },
+
+  async "where a proxy drops the port of the host, the page says so"(page, { start }) {
+    const address = await start(["--hosts", "shop.test"]);
+    const port = await proxy(address, "/rpc", (text) => text.replace(/^host: .*\r\n/gim, "host: shop.test\r\n"));
+    await page.goto(`http://shop.test:${port}/rpc#/f/add?args={"a":40}`);
+    await callNow(page);
+    await page.locator(".error-box .notice", { hasText: "proxy_set_header Host $http_host;" }).waitFor();
+  },
+
+  async "a page whose script does not come says what to look at"(page, { address }) {
+    await page.route("**/rpc?!console.js", (route) => route.fulfill({ status: 403, body: "" }));
+    await page.goto("about:blank");
+    await page.goto(`http://${address}/rpc`);
+    await page.locator("main .starting", { hasText: "Host with its port" }).waitFor();
+  },
+
   async "the token is checked by frames too"(page) {
     const answers = await page.evaluate(async () => {
       const right = document.querySelector('meta[name="byname-console"]').content;
@@ -651,7 +678,7 @@ function start(args) {
 
 async function main() {
   const address = await start([]);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--no-proxy-server"] });
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--no-proxy-server", "--host-resolver-rules=MAP shop.test 127.0.0.1"] });
   let failures = 0;
   for (const [name, test] of Object.entries(tests)) {
     if (only && !name.includes(only)) continue;
@@ -667,8 +694,8 @@ async function main() {
       reports.push(`a dialog: ${dialog.message()}`);
       void dialog.dismiss();
     });
-    // Answers that are errors are shown by the page, and the browser logs them too.
-    page.on("console", (message) => message.type() === "error" && !/^(Failed to load resource|WebSocket connection to)/.test(message.text()) && reports.push(message.text()));
+    // Answers that are errors are shown by the page, and the browser logs them too. It ignores one header over plain HTTP.
+    page.on("console", (message) => message.type() === "error" && !/^(Failed to load resource|WebSocket connection to|The Cross-Origin-Opener-Policy header has been ignored)/.test(message.text()) && reports.push(message.text()));
     try {
       await page.goto(`http://${address}/rpc`);
       await page.locator("main h1").waitFor();
