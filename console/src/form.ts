@@ -211,7 +211,7 @@ function fieldOf(place: Place, resolved: Resolved): Field {
 }
 
 /** Shows why an input is refused, and tells a screen reader. */
-function complain(input: HTMLElement, message: string): never {
+export function complain(input: HTMLElement, message: string): never {
   input.setAttribute("aria-invalid", "true");
   const holder = input.closest(".control") ?? input.parentElement;
   let place = holder?.querySelector(":scope > .complaint");
@@ -224,7 +224,7 @@ function complain(input: HTMLElement, message: string): never {
   throw new FieldError(message, input);
 }
 
-function forgive(input: HTMLElement): void {
+export function forgive(input: HTMLElement): void {
   if (!input.hasAttribute("aria-invalid")) return;
   input.removeAttribute("aria-invalid");
   input.removeAttribute("aria-describedby");

@@ -76,6 +76,11 @@ export class FrameCall {
     this.socket.close(1000);
   }
 
+  /** Whether the function may run. */
+  get wasSent(): boolean {
+    return this.wasOpened;
+  }
+
   private flush(): void {
     while (this.credit > 0) {
       const item = this.waiting.shift();

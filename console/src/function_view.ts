@@ -4,7 +4,7 @@ import { type Answer, type CallRequest, call, errorInfo, headersOf, newTrace } f
 import { LANGUAGES, type Language, program } from "./call_as_code.ts";
 import { ChartCard } from "./charts.ts";
 import { announce, button, copy, documentation, fill, h, newId, visible } from "./dom.ts";
-import { ArgumentsForm, FieldError, randomUuid, valueField } from "./form.ts";
+import { ArgumentsForm, FieldError, complain, forgive, randomUuid, valueField } from "./form.ts";
 import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
 import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, parseShown, write } from "./json.ts";
@@ -68,7 +68,9 @@ export class FunctionView {
     this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
     if (called.keyed) this.newKey();
+    this.timeout.addEventListener("input", () => forgive(this.timeout));
     this.key.addEventListener("input", () => {
+      forgive(this.key);
       this.hasOwnKey = this.key.value.trim() !== "";
     });
     this.changed();
@@ -203,10 +205,11 @@ export class FunctionView {
     const id = newId();
     this.key.id = id;
     return h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: id }, "idempotency key"), h("span", { class: "required" }, "*")),
-      h("div", { class: "with-button" }, this.key, button("new", () => {
+      h("div", { class: "control" }, h("div", { class: "with-button" }, this.key, button("new", () => {
         this.newKey();
+        forgive(this.key);
         this.changed();
-      }, { class: "button small", "aria-label": "a new idempotency key" })));
+      }, { class: "button small", "aria-label": "a new idempotency key" }))));
   }
 
   private optionsPart(): HTMLElement {
@@ -217,7 +220,8 @@ export class FunctionView {
     const insert = (name: string, value: string): HTMLInputElement => {
       const row = { name: h("input", { type: "text", placeholder: "authorization", autocomplete: "off", spellcheck: "false", "aria-label": "name of a header" }), value: h("input", { type: "text", placeholder: "Bearer …", autocomplete: "off", spellcheck: "false", "aria-label": "value of a header" }) };
       [row.name.value, row.value.value] = [name, value];
-      const element = h("div", { class: "item entry" }, row.name, row.value, button("✕", () => {
+      for (const input of [row.name, row.value]) input.addEventListener("input", () => forgive(input));
+      const element = h("div", { class: "item entry" }, h("div", { class: "control" }, row.name), h("div", { class: "control grow" }, row.value), button("✕", () => {
         this.headerRows.splice(this.headerRows.indexOf(row), 1);
         element.remove();
         this.changed();
@@ -232,8 +236,8 @@ export class FunctionView {
     return h("details", { class: "options", open: this.parts.headers.length > 0 }, h("summary", {}, "Headers, time-out", keyed ? "" : ", idempotency key"),
       h("div", { class: "fields" },
         h("div", { class: "field" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, "headers"), h("span", { class: "quiet" }, "sent with each call of this page, and not stored")), this.headersPlace, h("div", { class: "row" }, add)),
-        h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[0] }, "time-out"), h("span", { class: "field-type" }, "ms")), this.timeout),
-        keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), this.key)));
+        h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[0] }, "time-out"), h("span", { class: "field-type" }, "ms")), h("div", { class: "control" }, this.timeout)),
+        keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), h("div", { class: "control" }, this.key))));
   }
 
   private readonly itemsHolder = h("div", {});
@@ -333,7 +337,9 @@ export class FunctionView {
         this.json.focus();
         this.json.setSelectionRange(why.at, Math.min(why.at + 1, this.json.value.length));
       } else if (why instanceof FieldError) {
-        this.complain(`${why.input?.getAttribute("aria-label") ?? nameOf(why.input)}${why.message}`);
+        this.complain(`${nameOf(why.input)}${why.message}`);
+        // What is folded can't be focused.
+        why.input?.closest("details")?.setAttribute("open", "");
         why.input?.focus();
       } else throw why;
       return undefined;
@@ -354,12 +360,12 @@ export class FunctionView {
     for (const { name, value } of this.headerRows) {
       const given = name.value.trim();
       if (given === "") continue;
-      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) throw new FieldError(`: \`${given}\` can't be one, expected letters, digits and \`-\``, name);
-      if (FORBIDDEN.test(given)) throw new FieldError(`: a browser lets no page set \`${given}\`; copy the call as a program`, name);
-      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) throw new FieldError(": expected visible ASCII characters", value);
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) complain(name, `\`${given}\` can't be one, expected letters, digits and \`-\``);
+      if (FORBIDDEN.test(given)) complain(name, `a browser lets no page set \`${given}\`; copy the call as a program`);
+      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) complain(value, "expected visible ASCII characters");
     }
-    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) throw new FieldError("the time-out is a whole number of milliseconds", this.timeout);
-    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) throw new FieldError("an idempotency key has at most 255 visible ASCII characters, without spaces", this.key);
+    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) complain(this.timeout, "expected a whole number of milliseconds");
+    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) complain(this.key, "expected at most 255 visible ASCII characters, without spaces");
   }
 
   private options(): { headers: [string, string][]; key: string | undefined; timeoutMs: string | undefined } {
@@ -390,6 +396,12 @@ export class FunctionView {
       this.codePlace.textContent = "# The arguments are not complete yet.\n";
       return;
     }
+    try {
+      quietly(() => this.checkOptions(), this.element);
+    } catch (why) {
+      this.codePlace.textContent = `# The call can't be sent: ${nameOf(why instanceof FieldError ? why.input : undefined)}${why instanceof Error ? why.message : why}.\n`;
+      return;
+    }
     const { headers, key, timeoutMs } = this.options();
     this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.hasOwnKey ? undefined : key, timeoutMs }, this.language);
   }
@@ -411,7 +423,7 @@ export class FunctionView {
       this.checkOptions();
       return args;
     });
-    if (args === undefined) return;
+    if (args === undefined) return this.outdateReply();
     const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
     if (this.byFrames) return this.startFrames(request);
     const abort = new AbortController();
@@ -422,8 +434,9 @@ export class FunctionView {
       view.answer(answer);
       this.remember(request, answer, view);
     } catch (why) {
-      view.failed(abort.signal.aborted ? (this.called.streams ? "Stopped." : "Cancelled. The function may have run.") : `No answer: ${why instanceof Error ? why.message : String(why)}. Is the server running?`);
-      this.remember(request, undefined, view);
+      const ended = !abort.signal.aborted ? "no answer" : this.called.streams ? "stopped" : "cancelled";
+      view.failed(ended, { stopped: "Stopped.", cancelled: "Cancelled. The function may have run.", "no answer": `No answer: ${why instanceof Error ? why.message : String(why)}. Is the server running?` }[ended]);
+      this.remember(request, undefined, view, ended);
     }
     this.end();
   }
@@ -496,13 +509,14 @@ export class FunctionView {
     if (takes) view.sending(sending);
     this.begin(() => {
       connection.cancel();
-      view.failed("Cancelled. The function may have run.");
+      const ended = connection.wasSent ? "stopped" : "cancelled";
+      view.failed(ended, connection.wasSent ? "Stopped. The function may have run." : "Cancelled. Nothing was sent.");
       sending.classList.add("over");
       send.disabled = true;
       finish.disabled = true;
-      this.remember({ ...request, items: sent }, undefined, view);
+      this.remember({ ...request, items: sent }, undefined, view, ended);
       this.end();
-    }, "Cancel");
+    }, "Stop");
   }
 
   /** A proxy may pass on requests, and no upgrade to frames. What has been entered stays. */
@@ -519,6 +533,13 @@ export class FunctionView {
     announce(why);
   }
 
+  /** What is shown is not of the call that was refused. */
+  private outdateReply(): void {
+    this.reply.classList.add("earlier");
+    const title = this.reply.querySelector("h2");
+    if (title) title.textContent = "Reply to an earlier call";
+  }
+
   private begin(cancel: () => void, label: string): void {
     this.running = { cancel };
     this.callButton.textContent = label;
@@ -532,14 +553,15 @@ export class FunctionView {
     this.callButton.classList.remove("running");
   }
 
-  private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
+  /** Without an answer, `ended` says how the call ended. */
+  private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView, ended = ""): void {
     // The same key again would be answered with the same reply.
     if (this.called.keyed && answer?.isOk) {
       this.newKey();
       this.changed();
     }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
-    const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : "cancelled";
+    const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : ended;
     this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", server: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
     this.parts.history.add({
       name: this.called.name,
@@ -587,7 +609,7 @@ export class FunctionView {
       announce("restored");
     } },
       h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status)), h("code", { class: "past-args" }, visible(past.args)),
-      h("span", { class: "quiet" }, `${past.ms.toFixed(past.ms < 10 ? 1 : 0)} ms · ${new Date(past.at).toLocaleTimeString()}`));
+      h("span", { class: "quiet" }, `${time(past.ms)} · ${new Date(past.at).toLocaleTimeString()}`));
     return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parseShown(past.reply))));
   }
 }
@@ -624,7 +646,8 @@ function quietly<T>(read: () => T, within: HTMLElement): T {
 
 function nameOf(input: HTMLElement | undefined): string {
   const id = input?.getAttribute("aria-labelledby");
-  const label = id ? document.getElementById(id)?.textContent : undefined;
+  const text = id ? document.getElementById(id)?.textContent : input instanceof HTMLInputElement ? input.labels?.[0]?.textContent : undefined;
+  const label = input?.getAttribute("aria-label") ?? text;
   return label ? `${label}: ` : "";
 }
 
@@ -660,6 +683,10 @@ export function signature(text: string): (Node | string)[] {
   });
 }
 
+function time(ms: number): string {
+  return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+}
+
 /** What came of a call, and what is still coming. */
 class ReplyView {
   readonly items: Json[] = [];
@@ -676,6 +703,7 @@ class ReplyView {
     private readonly traceId: string,
   ) {
     place.hidden = false;
+    place.classList.remove("earlier");
     fill(this.head, h("h2", {}, "Reply"), h("span", { class: "status busy" }, called.streams || called.takes ? "open" : "waiting"));
     fill(place, this.head, this.body);
     if (called.streams) this.body.append(h("div", { class: "row" }, h("h3", {}, "Received"), this.counter), this.list);
@@ -702,21 +730,26 @@ class ReplyView {
     this.counter.textContent = `${this.items.length} ${this.items.length === 1 ? "item" : "items"}`;
   }
 
-  failed(message: string): void {
-    fill(this.head, h("h2", {}, "Reply"), h("span", { class: "status bad" }, "none"));
+  /** The call ended without an answer, as `ended` says. */
+  failed(ended: string, message: string): void {
+    this.ended(h("span", { class: `status ${ended === "no answer" ? "bad" : "warn"}` }, ended), [time(this.ms)]);
     this.body.append(h("p", { class: "notice warn" }, message));
     announce(message);
+  }
+
+  private ended(status: HTMLElement, facts: string[], text = ""): void {
+    fill(this.head, h("h2", {}, "Reply"), status, h("span", { class: "quiet" }, facts.join(" · ")),
+      h("a", { class: "quiet trace-link", href: `#/trace/${this.traceId}`, title: this.traceId }, `trace ${this.traceId.slice(0, 8)}…`),
+      text === "" && this.items.length === 0 ? null : button("Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
   }
 
   answer(answer: Answer): void {
     const size = answer.bytes < 10_000 ? `${answer.bytes} bytes` : `${(answer.bytes / 1024).toFixed(1)} KiB`;
     const text = answer.value === undefined ? answer.body : write(answer.value, true);
-    fill(this.head, h("h2", {}, "Reply"),
-      h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, answer.status),
-      h("span", { class: "quiet" }, `${answer.ms.toFixed(answer.ms < 10 ? 1 : 0)} ms · ${size} · ${answer.way}`),
-      h("a", { class: "quiet trace-link", href: `#/trace/${this.traceId}`, title: this.traceId }, `trace ${this.traceId.slice(0, 8)}…`),
-      text === "" && this.items.length === 0 ? null : button("Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
     const error = answer.isOk ? undefined : errorInfo(answer.value);
+    // The status of a stream says how it began, and statuses are fewer than codes.
+    const way = error && answer.way === "HTTP" ? `HTTP ${answer.status.split(" ")[0]}` : answer.way;
+    this.ended(h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, visible(error?.code ?? answer.status)), [time(answer.ms), size, way], text);
     if (error) {
       const fact = (name: string, value: string | undefined, said: string) => (value === undefined ? null : [h("dt", {}, name), h("dd", {}, h("code", {}, visible(value)), " ", h("span", { class: "quiet" }, said))]);
       const ran = { yes: "the function ran", no: "the function did not run, so the call may be repeated", unknown: "it is not known whether the function ran" }[error.executed ?? ""] ?? "";

@@ -163,10 +163,39 @@ const tests = {
     includes(await page.locator(".came li").first().textContent(), "100000");
     await page.getByRole("button", { name: "Stop" }).click();
     await page.locator(".reply .notice", { hasText: "Stopped." }).waitFor();
+    equal(await page.locator(".reply .status").first().textContent(), "stopped");
+    includes(await page.locator(".reply-head").textContent(), " ms");
+    await page.locator(".reply-head .trace-link").waitFor();
+    equal(await page.locator(".past .status").first().textContent(), "stopped");
     await open(page, "streams.breaks", { after: 2 });
     await callNow(page);
     await reply(page, "an order needs at least one line");
     equal(await page.locator(".came li").count(), 2);
+    equal(await page.locator(".reply .status").first().textContent(), "unknown");
+    includes(await page.locator(".reply-head").textContent(), "HTTP 200");
+  },
+
+  async "a call that is refused leaves no reply that seems to be its own, and the complaint is at its field"(page) {
+    await open(page, "add", { a: 1 });
+    await callNow(page);
+    await reply(page, "3");
+    await page.getByText("Headers, time-out").click();
+    await page.getByLabel("time-out").fill("abc");
+    includes(await page.locator(".program").textContent(), "can't be sent: time-out: expected a whole number of milliseconds");
+    equal(await page.locator(".call [aria-invalid]").count(), 0, "nothing is complained about while it is typed");
+    await page.getByText("Headers, time-out").click();
+    await callNow(page);
+    await page.locator(".reply.earlier h2", { hasText: "Reply to an earlier call" }).waitFor();
+    const focused = await page.evaluate(() => {
+      const { activeElement } = document;
+      return [activeElement.value, activeElement.getAttribute("aria-invalid"), document.getElementById(activeElement.getAttribute("aria-describedby"))?.textContent];
+    });
+    equal(focused, ["abc", "true", "expected a whole number of milliseconds"]);
+    await page.getByLabel("time-out").fill("5000");
+    equal(await page.locator(".call [aria-invalid]").count(), 0);
+    await callNow(page);
+    await page.locator(".reply:not(.earlier) h2", { hasText: "Reply" }).waitFor();
+    includes(await page.locator(".program").textContent(), "byname-timeout-ms: 5000");
   },
 
   async "a stream is sent by hand, item by item, and ended by hand"(page) {
