@@ -50,7 +50,6 @@ export class ArgumentsForm {
       this.fields.push({ argument, field });
       this.element.append(field.element);
     }
-    if (given.length === 0) this.element.append(h("p", { class: "quiet" }, "It takes no arguments."));
   }
 
   read(): JsonObject {

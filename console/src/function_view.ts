@@ -24,6 +24,18 @@ export interface Parts {
   offersPaths: boolean;
   /** What the user has typed. It is in memory only. */
   headers: [string, string][];
+  /** What was entered for functions that are not shown now, by their names. */
+  drafts: Map<string, Draft>;
+}
+
+interface Draft {
+  form: ArgumentsForm;
+  json: string;
+  isJson: boolean;
+  items: Json[];
+  timeout: string;
+  /** The user's own key. */
+  key: string | undefined;
 }
 
 /** Headers that `fetch` leaves out without a word. */
@@ -64,7 +76,8 @@ export class FunctionView {
     const number = new JsonNumber("7");
     const isText = (schema: Json) => parts.schemas.accepts(schema, "text") && !parts.schemas.accepts(schema, number);
     this.textArguments = new Set(called.arguments.filter((argument) => isText(argument.schema)).map((argument) => argument.name));
-    this.form = new ArgumentsForm(parts.schemas, called.arguments);
+    const draft = parts.drafts.get(called.name);
+    this.form = draft?.form ?? new ArgumentsForm(parts.schemas, called.arguments);
     this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
     if (called.keyed) this.newKey();
@@ -73,7 +86,20 @@ export class FunctionView {
       forgive(this.key);
       this.hasOwnKey = this.key.value.trim() !== "";
     });
+    if (draft) this.restore(draft);
     this.changed();
+  }
+
+  private restore(draft: Draft): void {
+    this.items = draft.items;
+    this.showItems();
+    this.timeout.value = draft.timeout;
+    if (draft.key !== undefined) {
+      this.key.value = draft.key;
+      this.hasOwnKey = true;
+    }
+    this.json.value = draft.json;
+    if (draft.isJson) this.setJson(true);
   }
 
   private newKey(): void {
@@ -88,6 +114,8 @@ export class FunctionView {
   /** Ends what the view does in the background. */
   close(): void {
     this.running?.cancel();
+    const { form, isJson, items } = this;
+    this.parts.drafts.set(this.called.name, { form, json: this.json.value, isJson, items, timeout: this.timeout.value, key: this.hasOwnKey ? this.key.value : undefined });
     for (const leave of this.leave) leave();
   }
 
@@ -164,7 +192,7 @@ export class FunctionView {
     const { called } = this;
     fill(this.formPlace, this.form.element, this.json);
     this.json.hidden = true;
-    if (called.takes && !this.byFrames) fill(this.itemsHolder, this.itemsPart());
+    if (called.takes) fill(this.itemsHolder, this.byFrames ? h("p", { class: "quiet small" }, `Items of ${visible(called.takes.name)} are sent after `, h("strong", {}, this.callLabel()), ".") : this.itemsPart());
     const mode = (label: string, json: boolean) => {
       const radio = h("input", { type: "radio", name: "mode", value: label, checked: !json, change: () => this.switchTo(json) });
       return h("label", { class: "segment" }, radio, h("span", {}, label));
@@ -175,14 +203,14 @@ export class FunctionView {
       else this.submit();
     } },
       h("div", { class: "card-head" }, h("h2", {}, "Arguments"), h("div", { class: "segments", role: "radiogroup", "aria-label": "how the arguments are entered" }, mode("Form", false), mode("JSON", true))),
-      this.formPlace, this.complaint,
+      this.formPlace, called.arguments.length === 0 ? h("p", { class: "quiet" }, called.takes ? "It takes no arguments besides its stream." : "It takes no arguments.") : null, this.complaint,
       this.itemsHolder,
       called.keyed ? this.keyPart() : null,
       this.optionsPart(),
       h("div", { class: "actions" }, this.callButton,
         button("Copy link", (event) => this.copyLink(event.currentTarget as HTMLElement), { title: "a link to this function with these arguments" }),
         button("Reset", () => this.reset()),
-        h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls")));
+        h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls, ", h("kbd", {}, "Esc"), " leaves a field")));
     for (const event of ["input", "change"]) form.addEventListener(event, () => this.changed());
     form.addEventListener("click", () => queueMicrotask(() => this.changed()));
     form.addEventListener("keydown", (event) => {
@@ -427,7 +455,7 @@ export class FunctionView {
     const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
     if (this.byFrames) return this.startFrames(request);
     const abort = new AbortController();
-    const view = new ReplyView(this.reply, this.called, request.traceId);
+    const view = new ReplyView(this.reply, this.called, request.traceId, request.timeoutMs);
     this.begin(() => abort.abort(), this.called.streams ? "Stop" : "Cancel");
     try {
       const answer = await call(request, { item: (value) => view.item(value) }, abort.signal);
@@ -443,7 +471,7 @@ export class FunctionView {
 
   /** A stream that is sent by hand. */
   private startFrames(request: CallRequest): void {
-    const view = new ReplyView(this.reply, this.called, request.traceId);
+    const view = new ReplyView(this.reply, this.called, request.traceId, request.timeoutMs);
     const began = performance.now();
     const sent: Json[] = [];
     const takes = this.called.takes;
@@ -468,6 +496,10 @@ export class FunctionView {
       const input = field.element.querySelector<HTMLInputElement>("input, textarea");
       input?.focus();
       input?.select();
+    }, keydown: (event: KeyboardEvent) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      send.click();
     } }, h("h3", {}, "Sent"), sentPlace, field.element, h("div", { class: "row" }, send, finish));
     const done = (answer: Answer): void => {
       sending.classList.add("over");
@@ -698,16 +730,21 @@ class ReplyView {
   private readonly began = performance.now();
 
   constructor(
-    place: HTMLElement,
+    private readonly place: HTMLElement,
     private readonly called: FunctionInfo,
     private readonly traceId: string,
+    private readonly timeoutMs: string | undefined,
   ) {
     place.hidden = false;
     place.classList.remove("earlier");
     fill(this.head, h("h2", {}, "Reply"), h("span", { class: "status busy" }, called.streams || called.takes ? "open" : "waiting"));
     fill(place, this.head, this.body);
     if (called.streams) this.body.append(h("div", { class: "row" }, h("h3", {}, "Received"), this.counter), this.list);
-    place.scrollIntoView({ block: "nearest" });
+    this.scroll();
+  }
+
+  private scroll(): void {
+    this.place.scrollIntoView({ block: "nearest" });
   }
 
   /** How long ago the call began. */
@@ -734,6 +771,7 @@ class ReplyView {
   failed(ended: string, message: string): void {
     this.ended(h("span", { class: `status ${ended === "no answer" ? "bad" : "warn"}` }, ended), [time(this.ms)]);
     this.body.append(h("p", { class: "notice warn" }, message));
+    this.scroll();
     announce(message);
   }
 
@@ -755,6 +793,7 @@ class ReplyView {
       const ran = { yes: "the function ran", no: "the function did not run, so the call may be repeated", unknown: "it is not known whether the function ran" }[error.executed ?? ""] ?? "";
       this.body.append(h("div", { class: "error-box" }, h("p", { class: "error-message" }, visible(error.message)),
         h("dl", { class: "facts" }, fact("code", error.code, error.isOwn ? "an error of the function" : ""), fact("executed", error.executed, ran), fact("limit", error.limit, "the limit that was reached"), fact("retry after", error.retryAfterMs && `${error.retryAfterMs} ms`, "")),
+        error.code === "deadline_exceeded" && this.timeoutMs !== undefined ? h("p", { class: "quiet" }, `The time-out that was entered here is ${this.timeoutMs} ms.`) : null,
         isOwnOrigin(answer, error.message) ? h("p", { class: "notice warn" }, "This page is of the same site. A proxy between has changed ", h("code", {}, "Host"), ". Let it forward the name with its port; in nginx: ", h("code", {}, "proxy_set_header Host $http_host;")) : null,
         error.data === undefined ? null : [h("h3", {}, "Data"), jsonView(error.data)]));
     } else if (answer.value !== undefined) {
@@ -767,6 +806,7 @@ class ReplyView {
     if (answer.headers.length > 0) {
       this.body.append(h("details", { class: "options" }, h("summary", {}, "Headers of the answer"), h("dl", { class: "facts" }, answer.headers.map(([name, value]) => [h("dt", {}, visible(name)), h("dd", {}, h("code", {}, visible(value)))]))));
     }
+    this.scroll();
     announce(answer.isOk ? `reply, ${answer.status}` : `error, ${error?.message ?? answer.status}`);
   }
 }

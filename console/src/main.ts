@@ -39,7 +39,7 @@ async function begin(): Promise<void> {
   document.title = `${location.host} · byname`;
   live.start();
   const list = new FunctionList(service);
-  const parts: Parts = { service, schemas: new Schemas(service.definitions), live, history: past, offersFrames, offersPaths, headers: [] };
+  const parts: Parts = { service, schemas: new Schemas(service.definitions), live, history: past, offersFrames, offersPaths, headers: [], drafts: new Map() };
   let view: View | undefined;
   const another = h("p", { class: "notice warn", role: "status", hidden: true }, "Another server answers now: it was restarted, or it is another replica. ", h("button", { type: "button", class: "button small", click: () => location.reload() }, "Reload the page"), " to see its functions.");
   const first = { instance: "" };
@@ -139,7 +139,8 @@ class FunctionList {
         this.links[0]?.focus();
       } else if (event.key === "Enter") {
         this.links[0]?.click();
-      } else if (event.key === "Escape") {
+      } else if (event.key === "Escape" && this.search.value !== "") {
+        event.preventDefault();
         this.search.value = "";
         this.show();
       }
@@ -209,8 +210,14 @@ class FunctionList {
 function keys(list: FunctionList, view: () => View | undefined): void {
   document.addEventListener("keydown", (event) => {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select, textarea")) return;
     const shown = view();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      // Also where the function has no argument to be in.
+      if (shown instanceof FunctionView && !event.defaultPrevented && !sidebar.contains(target)) shown.submit();
+      return;
+    }
+    if (event.key === "Escape" && !event.defaultPrevented && target.matches("input, select, textarea")) target.blur();
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input:not([type=checkbox], [type=radio]), select, textarea")) return;
     if (event.key === "/") {
       event.preventDefault();
       list.focus();

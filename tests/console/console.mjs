@@ -538,6 +538,50 @@ const tests = {
     }
   },
 
+  async "a field is left by Escape, and a function without arguments is called from anywhere on its page"(page) {
+    await page.setViewportSize({ width: 640, height: 400 });
+    await page.keyboard.press("/");
+    await page.keyboard.type("numbers.echo");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "numbers.echo", level: 1 }).waitFor();
+    await page.keyboard.press("e");
+    await page.keyboard.type("7");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("/");
+    equal(await page.evaluate(() => document.activeElement.id), "search");
+    await page.keyboard.type("counter.hits");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "counter.hits", level: 1 }).waitFor();
+    await page.keyboard.press("Control+Enter");
+    await page.locator(".reply .status.good").waitFor();
+    const seen = await page.locator(".reply-body .json").evaluate((reply) => reply.getBoundingClientRect().bottom <= innerHeight);
+    assert(seen, "the reply is not on the screen");
+    equal(await page.locator("#announcer").textContent(), "reply, 200 OK");
+    await page.goBack();
+    await page.getByRole("heading", { name: "numbers.echo", level: 1 }).waitFor();
+    equal(await page.getByLabel("id", { exact: true }).inputValue(), "7");
+    assert(!(await page.evaluate(() => JSON.stringify([{ ...sessionStorage }, { ...localStorage }]))).includes("numbers.echo"), "what was entered is stored");
+  },
+
+  async "what was entered stays while another function is looked at"(page) {
+    await open(page, "orders.place");
+    await fillOrder(page);
+    await page.getByRole("radio", { name: "JSON" }).check();
+    await page.getByLabel("the arguments as JSON").fill('{"order": ');
+    await open(page, "streams.sum");
+    await page.locator(".call", { hasText: "Items of numbers are sent after Open stream" }).waitFor();
+    await open(page, "streams.echo");
+    await page.locator(".call", { hasText: "It takes no arguments besides its stream." }).waitFor();
+    await open(page, "orders.place");
+    equal(await page.getByLabel("the arguments as JSON").inputValue(), '{"order": ');
+    await page.getByLabel("the arguments as JSON").fill("{}");
+    await open(page, "add");
+    await page.getByLabel("a", { exact: true }).fill("not a number");
+    await open(page, "orders.find");
+    await open(page, "add");
+    equal(await page.getByLabel("a", { exact: true }).inputValue(), "not a number");
+  },
+
   async "figures, calls and traces are shown"(page, { start }) {
     const address = await start(["--traffic"]);
     await page.goto(`http://${address}/rpc`);
