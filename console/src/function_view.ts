@@ -594,7 +594,7 @@ export class FunctionView {
     }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
     const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : ended;
-    this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", server: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
+    this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", url: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
     this.parts.history.add({
       name: this.called.name,
       args: write(request.args),

@@ -41,12 +41,19 @@ async function begin(): Promise<void> {
   const list = new FunctionList(service);
   const parts: Parts = { service, schemas: new Schemas(service.definitions), live, history: past, offersFrames, offersPaths, headers: [], drafts: new Map() };
   let view: View | undefined;
+  const chosen = h("select", { class: "small", "aria-label": "the replica whose figures are shown", change: () => live.showInstance(chosen.value) });
+  const several = h("p", { class: "notice", hidden: true }, "Several replicas answer at this address in turn. The figures are those of ", chosen, ".");
   const another = h("p", { class: "notice warn", role: "status", hidden: true }, "Another server answers now: it was restarted, or it is another replica. ", h("button", { type: "button", class: "button small", click: () => location.reload() }, "Reload the page"), " to see its functions.");
   const first = { instance: "" };
   live.listen(() => {
-    const instance = live.latest?.instance ?? "";
-    first.instance ||= instance;
-    another.hidden = instance === "" || instance === first.instance;
+    first.instance ||= live.answeredBy;
+    const { instances } = live;
+    several.hidden = instances.length < 2;
+    another.hidden = live.answeredBy === first.instance || instances.length > 1;
+    if (chosen.options.length !== instances.length || instances.some((one) => ![...chosen.options].some((option) => option.value === one))) {
+      fill(chosen, [...instances].sort().map((one) => h("option", { value: one }, visible(one))));
+    }
+    chosen.value = live.latest?.instance ?? "";
   });
   const show = (isFirst: boolean): void => {
     const target = read(location.hash);
@@ -75,7 +82,7 @@ async function begin(): Promise<void> {
       view = new OverviewView(live, service);
     }
     const notOffered = !offersPaths && !offersFrames && called ? h("p", { class: "notice warn" }, "This server takes no calls by path or by frames, so this page can't call it.") : null;
-    fill(main, another, notOffered, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
+    fill(main, several, another, notOffered, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
     list.select(called?.name);
     for (const link of navigation.querySelectorAll("a")) {
       const isHere = link.getAttribute("href") === `#/${target.page === "trace" ? "calls" : target.page}` || (called !== undefined && link.dataset["for"] === "f");

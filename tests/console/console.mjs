@@ -602,6 +602,68 @@ const tests = {
     equal(await page.getByLabel("article").inputValue(), "4711");
   },
 
+  async "a trace has links to other services, and says what is missing"(page) {
+    const id = "0af7651916cd43dd8448eb211c80319c";
+    const call = (kind, name, span, parent, nanos, us, more) => ({ kind, name, code: "ok", ended_ms_ago: Math.floor(nanos / 1e6), ended_ago_ns: nanos, duration_us: us, trace_id: id, span_id: span, parent_id: parent, ...more });
+    const recent = [
+      call("server", "quote", "a000000000000001", "9999999999999999", 100_000_000, 1_540_000, { way: "path" }),
+      // By its age it begins before its caller.
+      call("client", "stock", "a000000000000002", "a000000000000001", 1_634_000_000, 7_000, { url: "http://stock.test:7001/team/rpc", attempts: 3 }),
+      call("client", "price.one", "a000000000000003", "a000000000000001", 105_000_000, 4_500, { url: "http://10.0.0.1:1,10.0.0.2:1/rpc" }),
+      call("client", "price.two", "a000000000000004", "a000000000000001", 104_500_000, 4_500, { url: "javascript:alert(1)//x" }),
+      call("client", "price.three", "a000000000000005", "a000000000000001", 101_000_000, 1_500, { url: "unix:/run/price.sock" }),
+    ];
+    let given = recent;
+    await page.route("**/!stats", async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), recent: given, slowest: [], failed: [call("server", "broke", "a000000000000009", undefined, 1_000_000, 7, { code: "internal", way: "path" })] } }));
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator(".trace-row", { hasText: "price.three" }).waitFor();
+    await page.getByRole("heading", { name: "6 calls shown" }).waitFor();
+    equal(await page.locator("main .notice:visible").count(), 0, "nothing is missing");
+    const links = await page.locator(".trace-row a").evaluateAll((links) => links.map((link) => [link.getAttribute("href"), link.rel]));
+    equal(links, [[`http://stock.test:7001/team/rpc#/trace/${id}`, "noreferrer"]]);
+    const rows = await page.locator(".trace-row").allTextContents();
+    includes(rows.find((row) => row.includes("stock")), "3 attempts");
+    const [quote, stock] = ["quote", "stock"].map((name) => page.locator(".trace-row", { hasText: name }).first().locator(".bar"));
+    equal(await stock.evaluate((bar) => bar.style.left), await quote.evaluate((bar) => bar.style.left));
+    const offsets = rows.filter((row) => row.includes("price")).map((row) => /\+([\d.]+ s)/.exec(row)[1]);
+    equal(new Set(offsets).size, 3, offsets.join());
+    await page.getByRole("link", { name: "Calls", exact: true }).click();
+    await page.locator(".card", { hasText: "Failed calls" }).locator("tr", { hasText: "broke" }).waitFor();
+
+    given = recent.slice(1, 3);
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator("main .notice", { hasText: "The caller of" }).waitFor();
+
+    const later = Array.from({ length: 99 }, (_, at) => ({ ...call("server", "later", undefined, undefined, 1000 * at, 10, { way: "path" }), trace_id: undefined }));
+    given = [...later, later[0]];
+    await page.route("**/!stats", async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), recent: given, slowest: recent.slice(0, 2), failed: [] } }));
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator("main .notice", { hasText: "older than the 100 recent calls" }).waitFor();
+  },
+
+  async "charts go on where several replicas answer in turn"(page) {
+    let turn = 0;
+    const instances = ["replica-one", "replica-two"];
+    await page.route("**/!stats", async (route) => {
+      const stats = await (await route.fetch()).json();
+      const at = turn++ % 2;
+      await route.fulfill({ json: { ...stats, instance: instances[at], uptime_ms: 1e9, server: { ...stats.server, in_flight: 100 + at } } });
+    });
+    await page.reload();
+    const notice = page.locator("main .notice", { hasText: "Several replicas answer" });
+    await notice.waitFor();
+    // Each has a course of its own, which goes on.
+    await page.waitForFunction(() => (document.querySelector(".chart-card .line.main")?.getAttribute("d")?.split("L").length ?? 0) >= 3);
+    const flight = page.locator(".chart-card", { hasText: "in flight" }).locator(".figure");
+    equal(await flight.textContent(), "100");
+    await page.getByLabel("the replica whose figures are shown").selectOption("replica-two");
+    equal(await flight.textContent(), "101");
+    equal(await page.locator("main .notice:visible").count(), 1);
+  },
+
   async "axe finds no violation, in light and in dark"(page, { address }) {
     for (const scheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme: scheme });
