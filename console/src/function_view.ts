@@ -9,7 +9,7 @@ import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
 import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, parseShown, write } from "./json.ts";
 import { jsonView } from "./json_view.ts";
-import { type Live, count, duration, rate } from "./live.ts";
+import { type Live, byteSize, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
 import { type FunctionInfo, type Service, endpoint, urlOf } from "./service.ts";
 
@@ -43,6 +43,7 @@ const FORBIDDEN = /^(cookie|host|origin|referer|connection|content-length|date|d
 
 /** Items that are shown at once. Earlier ones of a long stream go. */
 const MOST_ITEMS = 1000;
+const MOST_KEPT = 10_000;
 
 export class FunctionView {
   readonly element = h("article", { class: "function" });
@@ -365,7 +366,7 @@ export class FunctionView {
         this.json.focus();
         this.json.setSelectionRange(why.at, Math.min(why.at + 1, this.json.value.length));
       } else if (why instanceof FieldError) {
-        this.complain(`${nameOf(why.input)}${why.message}`);
+        this.complain(`${why.path === "" ? nameOf(why.input) : `${visible(why.path)}: `}${why.message}`);
         // What is folded can't be focused.
         why.input?.closest("details")?.setAttribute("open", "");
         why.input?.focus();
@@ -515,7 +516,7 @@ export class FunctionView {
       {
         opened: () => takes && field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
         item: (text) => {
-          view.bytes += text.length;
+          view.bytes += new Blob([text]).size;
           view.item(parseShown(text));
         },
         value: (text) => done(of(true, parseShown(text), text, "ok")),
@@ -721,7 +722,11 @@ function time(ms: number): string {
 
 /** What came of a call, and what is still coming. */
 class ReplyView {
+  /** The last items that came, for the history and to copy. */
   readonly items: Json[] = [];
+  private came = 0;
+  private readonly arrived: { value: Json; number: number; ms: number }[] = [];
+  private frame = 0;
   bytes = 0;
   private readonly head = h("div", { class: "reply-head" });
   private readonly list = h("ol", { class: "stream-items came", "aria-label": "items that came", tabindex: 0 });
@@ -758,13 +763,26 @@ class ReplyView {
 
   item(value: Json): void {
     this.items.push(value);
-    this.bytes += this.called.takes ? 0 : 1;
+    if (this.items.length > MOST_KEPT) this.items.shift();
+    this.arrived.push({ value, number: this.came, ms: this.ms });
+    if (this.arrived.length > 2 * MOST_ITEMS) this.arrived.splice(0, MOST_ITEMS);
+    this.came += 1;
+    // A fast stream is drawn once for each picture of the screen.
+    if (this.frame === 0) this.frame = requestAnimationFrame(() => this.draw());
+  }
+
+  /** Shows the items that have come since it was called last. */
+  private draw(): void {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    if (this.arrived.length === 0) return;
     const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
-    this.list.append(h("li", { value: this.items.length - 1 }, jsonView(value, true), h("span", { class: "item-time quiet" }, `+${Math.round(performance.now() - this.began)} ms`)));
-    if (this.list.childElementCount > MOST_ITEMS) this.list.firstElementChild?.remove();
-    if (this.items.length > MOST_ITEMS * 10) this.items.shift();
+    this.list.append(...this.arrived.slice(-MOST_ITEMS).map(({ value, number, ms }) => h("li", { value: number }, jsonView(value, true), h("span", { class: "item-time quiet" }, `+${Math.round(ms)} ms`))));
+    this.arrived.length = 0;
+    while (this.list.childElementCount > MOST_ITEMS) this.list.firstElementChild?.remove();
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
-    this.counter.textContent = `${this.items.length} ${this.items.length === 1 ? "item" : "items"}`;
+    const shown = this.list.childElementCount;
+    this.counter.textContent = `${this.came} ${this.came === 1 ? "item" : "items"}${shown < this.came ? `, the last ${shown} are shown` : ""}`;
   }
 
   /** The call ended without an answer, as `ended` says. */
@@ -776,18 +794,18 @@ class ReplyView {
   }
 
   private ended(status: HTMLElement, facts: string[], text = ""): void {
+    this.draw();
     fill(this.head, h("h2", {}, "Reply"), status, h("span", { class: "quiet" }, facts.join(" · ")),
       h("a", { class: "quiet trace-link", href: `#/trace/${this.traceId}`, title: this.traceId }, `trace ${this.traceId.slice(0, 8)}…`),
-      text === "" && this.items.length === 0 ? null : button("Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
+      text === "" && this.items.length === 0 ? null : button(this.items.length < this.came ? `Copy the last ${this.items.length}` : "Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
   }
 
   answer(answer: Answer): void {
-    const size = answer.bytes < 10_000 ? `${answer.bytes} bytes` : `${(answer.bytes / 1024).toFixed(1)} KiB`;
     const text = answer.value === undefined ? answer.body : write(answer.value, true);
     const error = answer.isOk ? undefined : errorInfo(answer.value);
     // The status of a stream says how it began, and statuses are fewer than codes.
     const way = error && answer.way === "HTTP" ? `HTTP ${answer.status.split(" ")[0]}` : answer.way;
-    this.ended(h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, visible(error?.code ?? answer.status)), [time(answer.ms), size, way], text);
+    this.ended(h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, visible(error?.code ?? answer.status)), [time(answer.ms), byteSize(answer.bytes), way], text);
     if (error) {
       const fact = (name: string, value: string | undefined, said: string) => (value === undefined ? null : [h("dt", {}, name), h("dd", {}, h("code", {}, visible(value)), " ", h("span", { class: "quiet" }, said))]);
       const ran = { yes: "the function ran", no: "the function did not run, so the call may be repeated", unknown: "it is not known whether the function ran" }[error.executed ?? ""] ?? "";

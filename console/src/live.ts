@@ -366,6 +366,23 @@ export function durations(all: number[]): string[] {
   return texts;
 }
 
+export function byteSize(bytes: number): string {
+  if (bytes < 10_000 && bytes % 1024 !== 0) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
+  const units = ["KiB", "MiB", "GiB"];
+  let [value, at] = [bytes / 1024, 0];
+  for (; value >= 1024 && at < units.length - 1; at++) value /= 1024;
+  return `${value.toFixed(1).replace(/\.0$/, "")} ${units[at]}`;
+}
+
+/** A limit of the server, as Rust writes it, for people. */
+export function limitText(name: string, value: string): string {
+  if (/::(message|header|key_bytes)$/.test(name) && /^\d+$/.test(value)) return byteSize(Number(value));
+  if (/^0ns$/.test(value)) return "0 s";
+  const seconds = /^(\d+)s$/.exec(value)?.[1];
+  if (seconds !== undefined && Number(seconds) >= 120) return uptime(Number(seconds) * 1000).replace(/ 0 (s|min|h)$/, "");
+  return value.replace(/^([\d.]+)(ns|µs|ms|s)$/, "$1 $2");
+}
+
 export function rate(perSecond: number): string {
   if (perSecond === 0) return "0";
   if (perSecond < 10) return perSecond.toFixed(1);

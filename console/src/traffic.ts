@@ -3,7 +3,7 @@
 import { ChartCard, spark } from "./charts.ts";
 import { documentation, fill, h, morph, visible } from "./dom.ts";
 import type { History } from "./history.ts";
-import { type CallEntry, type Live, type Sample, beganMs, count, duration, durations, rate, uptime } from "./live.ts";
+import { type CallEntry, type Live, type Sample, beganMs, count, duration, durations, limitText, rate, uptime } from "./live.ts";
 import type { FunctionInfo, Service } from "./service.ts";
 
 type Column = [label: string, isNumber: boolean];
@@ -119,7 +119,7 @@ export class OverviewView extends LiveView {
 
 function facts(sample: Sample): string {
   const { server } = sample;
-  const parts = [`up ${uptime(sample.uptimeMs)}`, `${server["connections"] ?? 0} connections`];
+  const parts = [`up ${uptime(sample.uptimeMs)}`, `${server["connections"] ?? 0} ${server["connections"] === 1 ? "connection" : "connections"}`];
   if (Number(server["queue_delay_us"] ?? 0) > 0) parts.push(`queue delay ${duration(Number(server["queue_delay_us"]))}`);
   if (server["draining"] === true) parts.push("draining");
   parts.push(`instance ${sample.instance.slice(0, 16)}`);
@@ -310,7 +310,7 @@ export class ServerView extends LiveView {
   private limits(): HTMLElement | null {
     const sample = this.live.latest;
     if (!sample || sample.limits.length === 0) return null;
-    return h("dl", { class: "facts" }, sample.limits.map(([name, value]) => [h("dt", {}, h("code", {}, visible(name))), h("dd", {}, visible(value))]));
+    return h("dl", { class: "facts" }, sample.limits.map(([name, value]) => [h("dt", {}, h("code", {}, visible(name))), h("dd", { title: visible(value) }, visible(limitText(name, value)))]));
   }
 
   private clients(): HTMLElement | null {

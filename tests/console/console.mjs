@@ -42,7 +42,7 @@ const tests = {
     equal(await page.locator(".reply .status").first().textContent(), "200 OK");
     const code = await page.locator(".program").textContent();
     includes(code, '"by":"pick_up"');
-    includes(code, '"Card":{"expires":[12,29],"number":"4111"}');
+    includes(code, '"Card":{"number":"4111","expires":[12,29]}');
     includes(code, "idempotency-key: ");
     await page.getByRole("button", { name: "Reset" }).click();
     equal(await page.getByLabel("number", { exact: true }).count(), 0);
@@ -80,11 +80,11 @@ const tests = {
     includes(await page.locator(".reply .json").textContent(), '"AP9o"');
     await sent("files.count", async () => {
       await page.getByRole("button", { name: "add an item to folders" }).click();
-      await page.getByLabel("name", { exact: true }).last().fill("a");
-      await page.getByLabel("name", { exact: true }).first().fill("b");
+      await page.getByLabel("name", { exact: true }).first().fill("a");
+      await page.getByLabel("name", { exact: true }).last().fill("b");
       await page.getByLabel("send parent_of").first().check();
-      await page.getByLabel("name", { exact: true }).nth(1).fill("c");
-    }, '{"root":{"folders":[{"folders":[],"name":"b","parent_of":{"folders":[],"name":"c"}}],"name":"a"}}');
+      await page.getByLabel("name", { exact: true }).last().fill("c");
+    }, '{"root":{"name":"a","folders":[{"name":"b","folders":[],"parent_of":{"name":"c","folders":[]}}]}}');
     includes(await page.locator(".reply .json").textContent(), "3");
   },
 
@@ -136,11 +136,20 @@ const tests = {
     await page.getByLabel("name", { exact: true }).fill("Ada");
     await page.getByLabel("article").fill("1.5");
     await page.getByRole("button", { name: "Call" }).click();
-    await page.locator("p.complaint[role=alert]", { hasText: "expected an integer" }).waitFor();
+    await page.locator("p.complaint[role=alert]", { hasText: "lines[0].article: expected an integer" }).waitFor();
     equal(await page.evaluate(() => document.activeElement.getAttribute("aria-invalid")), "true");
     await page.getByLabel("article").fill("18446744073709551616");
     await page.getByRole("button", { name: "Call" }).click();
     await page.locator("p.complaint[role=alert]", { hasText: "18446744073709551615" }).waitFor();
+    await page.getByLabel("article").fill("");
+    await page.getByRole("button", { name: "Call" }).click();
+    equal(await page.locator("p.complaint[role=alert]").textContent(), "order.lines[0].article: is empty");
+    await page.getByLabel("article").fill("1");
+    await page.getByLabel("count", { exact: true }).fill("1");
+    await page.getByRole("button", { name: "add an item to lines" }).click();
+    await page.getByLabel("article").last().fill("1");
+    await page.getByRole("button", { name: "Call" }).click();
+    equal(await page.locator("p.complaint[role=alert]").textContent(), "order.lines[1].count: is empty");
   },
 
   async "an error of the function has its code, its data, and whether it ran"(page) {
@@ -217,6 +226,38 @@ const tests = {
     }
     await page.getByRole("button", { name: "End stream" }).click();
     await reply(page, "The stream is complete.");
+  },
+
+  async "all items of a long stream are counted"(page) {
+    await open(page, "streams.countdown", { from: 12000 });
+    const lines = Array.from({ length: 12000 }, (_, at) => `{"item":${12000 - at}}\n`).join("");
+    await page.route("**/rpc/streams.countdown", (route) => route.fulfill({ contentType: "application/x-ndjson", body: `${lines}{"end":{}}\n` }));
+    await callNow(page);
+    await reply(page, "12000 items, the last 1000 are shown");
+    equal(await page.locator(".came li").last().getAttribute("value"), "11999");
+    await page.getByRole("button", { name: "Copy the last 10000" }).waitFor();
+  },
+
+  async "sizes, times and counts have units and numbers that people read"(page) {
+    await open(page, "counter.hits");
+    await callNow(page);
+    await page.locator(".reply-head", { hasText: / · 1 byte · / }).waitFor();
+    includes(await page.locator(".function-head").textContent(), "in console_playground, of the package byname-examples");
+    await page.getByRole("link", { name: "Server", exact: true }).click();
+    const limit = async (name) => page.locator("dt", { hasText: name }).locator("+ dd").textContent();
+    equal([await limit("Limits::message"), await limit("Limits::key_bytes"), await limit("Limits::drain_delay"), await limit("Limits::stream_idle"), await limit("Limits::call")], ["4 MiB", "64 MiB", "0 s", "5 min", "30 s"]);
+    const text = "x".repeat(3_500_000);
+    await open(page, "settings.set");
+    await page.getByRole("radio", { name: "JSON" }).check();
+    await page.getByLabel("the arguments as JSON").fill(JSON.stringify({ name: "a", setting: { type: "Text", value: text } }));
+    await callNow(page);
+    await page.locator(".reply-head", { hasText: "3.3 MiB" }).waitFor();
+  },
+
+  async "required members come in the order in which they are declared"(page) {
+    await open(page, "orders.place");
+    const names = await page.locator(".call .fields > .field > .object > .field > .field-head .field-name").allTextContents();
+    equal(names.slice(0, 5), ["customer", "lines", "delivery", "payment", "labels"]);
   },
 
   async "items are sent as one body where there are no frames"(page, { start }) {
