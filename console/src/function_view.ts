@@ -193,7 +193,7 @@ export class FunctionView {
     const { called } = this;
     fill(this.formPlace, this.form.element, this.json);
     this.json.hidden = true;
-    if (called.takes) fill(this.itemsHolder, this.byFrames ? h("p", { class: "quiet small" }, `Items of ${visible(called.takes.name)} are sent after `, h("strong", {}, this.callLabel()), ".") : this.itemsPart());
+    if (called.takes) fill(this.itemsHolder, this.byFrames ? h("p", { class: "quiet small" }, "Items are sent after ", h("strong", {}, this.callLabel()), ".") : this.itemsPart());
     const mode = (label: string, json: boolean) => {
       const radio = h("input", { type: "radio", name: "mode", value: label, checked: !json, change: () => this.switchTo(json) });
       return h("label", { class: "segment" }, radio, h("span", {}, label));
@@ -204,10 +204,10 @@ export class FunctionView {
       else this.submit();
     } },
       h("div", { class: "card-head" }, h("h2", {}, "Arguments"), h("div", { class: "segments", role: "radiogroup", "aria-label": "how the arguments are entered" }, mode("Form", false), mode("JSON", true))),
-      this.formPlace, called.arguments.length === 0 ? h("p", { class: "quiet" }, called.takes ? "It takes no arguments besides its stream." : "It takes no arguments.") : null, this.complaint,
+      this.formPlace, called.arguments.length === 0 ? h("p", { class: "quiet" }, called.takes ? "It takes no arguments besides its stream." : "It takes no arguments.") : null,
       this.itemsHolder,
       called.keyed ? this.keyPart() : null,
-      this.optionsPart(),
+      this.optionsPart(), this.complaint,
       h("div", { class: "actions" }, this.callButton,
         button("Copy link", (event) => this.copyLink(event.currentTarget as HTMLElement), { title: "a link to this function with these arguments" }),
         button("Reset", () => this.reset()),
@@ -269,7 +269,7 @@ export class FunctionView {
         keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), h("div", { class: "control" }, this.key))));
   }
 
-  private readonly itemsHolder = h("div", {});
+  private readonly itemsHolder = h("div", { class: "items" });
   private readonly itemsPlace = h("ol", { class: "stream-items sent", "aria-label": "items to send" });
 
   /** The items of a stream that is sent as one body, where there are no frames. */
@@ -281,8 +281,17 @@ export class FunctionView {
       if (item === undefined) return;
       this.items.push(item);
       this.showItems();
+      const input = field.element.querySelector<HTMLInputElement>("input, textarea");
+      input?.focus();
+      input?.select();
     });
-    return h("div", { class: "field block" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, visible(takes?.name ?? "items")), h("span", { class: "field-type" }, "a stream, sent as one body")),
+    const addByEnter = (event: KeyboardEvent): void => {
+      if (event.key !== "Enter" || event.ctrlKey || event.metaKey || !(event.target instanceof HTMLInputElement)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      add.click();
+    };
+    return h("div", { class: "field block items", keydown: addByEnter }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, visible(takes?.name ?? "items")), h("span", { class: "field-type" }, "a stream, sent as one body")),
       this.itemsPlace, field.element, h("div", { class: "row" }, add));
   }
 

@@ -220,7 +220,9 @@ function keys(list: FunctionList, view: () => View | undefined): void {
     const shown = view();
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       // Also where the function has no argument to be in.
-      if (shown instanceof FunctionView && !event.defaultPrevented && !sidebar.contains(target)) shown.submit();
+      if (!(shown instanceof FunctionView) || event.defaultPrevented || sidebar.contains(target) || target.matches("a[href]")) return;
+      event.preventDefault();
+      shown.submit();
       return;
     }
     if (event.key === "Escape" && !event.defaultPrevented && target.matches("input, select, textarea")) target.blur();

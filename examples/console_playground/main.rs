@@ -365,7 +365,11 @@ async fn traffic(client: Client) {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| options.iter().any(|option| option == name);
-    let address = options.iter().take_while(|option| *option != "--hosts").find(|option| !option.starts_with("--")).map_or("127.0.0.1:0", String::as_str);
+    let address = options
+        .iter()
+        .take_while(|option| *option != "--hosts")
+        .find(|option| !option.starts_with("--"))
+        .map_or("127.0.0.1:0", String::as_str);
     #[allow(deprecated, reason = "the page shows it")]
     let server = Server::new().method::<create_order>();
     let server = server
