@@ -209,7 +209,7 @@ export class TraceView extends LiveView {
       h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} shown, ${duration(span * 1000)} from the first to the last`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),
       gap === undefined ? null : h("p", { class: "notice warn" }, gap),
       h("ol", { class: "waterfall" }, rows),
-      h("p", { class: "quiet small" }, "Shown are calls of this process. A call to another service has a link to this trace there.")));
+      h("p", { class: "quiet small" }, "Shown are calls of this process that it has kept: the slowest, and of those that end within 10 ms one that succeeded and one that failed. A call to another service has a link to this trace there.")));
   }
 
   /** The service that a call went to, with a link to this trace there unless it is this process. */
