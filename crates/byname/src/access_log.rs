@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::peer::Peer;
 use crate::telemetry_names::{
-    CLIENT_ADDRESS, CLIENT_PORT, DURATION_MS, EXECUTED, IDENTITY, ITEMS_SENT, OK, OTHER, PARENT_ID, REQUEST_BYTES,
-    RESPONSE_BYTES, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, SPAN_ID, TRACE_ID, WAY,
+    CLIENT_ADDRESS, CLIENT_PORT, DURATION_MS, EXECUTED, IDENTITY, ITEMS_RECEIVED, ITEMS_SENT, OK, OTHER, PARENT_ID,
+    REQUEST_BYTES, RESPONSE_BYTES, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, SPAN_ID, TRACE_ID, WAY,
 };
 use crate::trace_context::{ServedSpan, TraceIds};
 use crate::untrusted_text::excerpt;
@@ -61,10 +62,26 @@ struct AccessRecord {
     bytes_in: Option<usize>,
     bytes_out: Option<usize>,
     items: Option<u64>,
+    /// Of the stream that the caller sends.
+    taken: Option<Arc<TakenCounts>>,
     /// What the caller says.
     came_with: Option<TraceIds>,
     /// The call's own place in its trace, once something has needed it.
     span: ServedSpan,
+}
+
+/// How much has come of a stream that a caller sends.
+#[derive(Debug, Default)]
+pub(crate) struct TakenCounts {
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl TakenCounts {
+    pub(crate) fn add(&self, items: usize, bytes: usize) {
+        self.items.fetch_add(items as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl AccessEntry {
@@ -84,6 +101,7 @@ impl AccessEntry {
             bytes_in: None,
             bytes_out: None,
             items: None,
+            taken: None,
             came_with,
             span: ServedSpan::default(),
         })))
@@ -135,6 +153,12 @@ impl AccessEntry {
         }
     }
 
+    /// The caller sends a stream. Where what comes of it is counted, if there is an entry.
+    pub(crate) fn takes(&mut self) -> Option<Arc<TakenCounts>> {
+        let record = self.0.as_mut()?;
+        Some(Arc::clone(record.taken.get_or_insert_default()))
+    }
+
     /// Sets the size of the reply, in bytes.
     pub(crate) fn sent(&mut self, bytes: impl FnOnce() -> usize) {
         if let Some(record) = &mut self.0 {
@@ -156,6 +180,13 @@ impl AccessEntry {
     pub(crate) fn refused(&mut self, error: &Error) {
         if let Some(record) = &mut self.0 {
             (record.code, record.executed) = (error.code().as_str(), error.executed());
+        }
+    }
+
+    /// The caller is gone. Whether the function ran stays.
+    pub(crate) fn cancelled(&mut self) {
+        if let Some(record) = &mut self.0 {
+            record.code = Code::Cancelled.as_str();
         }
     }
 
@@ -220,6 +251,15 @@ impl AccessRecord {
             Some(LoggedName::Unknown(name)) => (Some(OTHER), Some(&**name)),
             None => (None, None),
         };
+        let taken = self.taken.as_deref();
+        let (bytes_in, items_received) = match taken {
+            None => (self.bytes_in.map(bytes), None),
+            Some(taken) => {
+                let head = self.bytes_in.map(bytes).unwrap_or_default();
+                let came = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                (Some(head + came(&taken.bytes)), Some(came(&taken.items)))
+            }
+        };
         let peer = self.peer.as_deref();
         let address = peer.map(|peer| match peer.address.ip() {
             Some(ip) => ip.to_string(),
@@ -235,8 +275,9 @@ impl AccessRecord {
             { CLIENT_ADDRESS } = address.map(tracing::field::display),
             { CLIENT_PORT } = peer.and_then(|peer| peer.address.port()),
             { IDENTITY } = peer.and_then(Peer::proven_name).map(|name| excerpt(&name, LONGEST_IDENTITY)),
-            { REQUEST_BYTES } = self.bytes_in.map(bytes),
+            { REQUEST_BYTES } = bytes_in,
             { RESPONSE_BYTES } = self.bytes_out.map(bytes),
+            { ITEMS_RECEIVED } = items_received,
             { ITEMS_SENT } = self.items,
             { TRACE_ID } = ids.map(|ids| tracing::field::display(ids.trace)),
             { SPAN_ID } = ids.and_then(|ids| ids.span).map(tracing::field::display),

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 pub(crate) use self::closed_functions::{ClosedBy, ClosedFunctions, ClosedPattern};
 use crate::admission_rounds::{AdmissionRounds, LongPolls};
-use crate::call_semaphore::{CallPermits, Permit};
+use crate::call_semaphore::{CallPermits, HeldPermit, Permit};
 use crate::clock_and_chance::{RealInstant, random_fraction, random_number, real_now};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -32,6 +32,8 @@ use crate::runtime;
 /// Every way in, a call that is polled inline, and a client within the process take their permits here.
 pub(crate) struct Admission {
     permits: Arc<CallPermits>,
+    /// How many of the calls in flight ask about the server itself.
+    questions: Arc<CallPermits>,
     /// Which calls are admitted while a queue stands in front of the threads.
     rounds: AdmissionRounds,
     /// Makes the numbers of callers unpredictable.
@@ -51,6 +53,7 @@ impl Admission {
         rounds.set_target(limits.queue_delay);
         Arc::new(Self {
             permits: CallPermits::new(limits.in_flight),
+            questions: CallPermits::new(usize::MAX),
             rounds,
             secret: random_number(),
             leaving: AtomicBool::new(false),
@@ -109,6 +112,24 @@ impl Admission {
         }
         let most = share(priority, self.permits.limit());
         self.permits.try_acquire_within(most).ok_or_else(|| self.overloaded(priority, most))
+    }
+
+    /// As [`try_admit`](Self::try_admit), for a question about the server itself: it needs a permit, but the answer leaves it out.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn try_admit_question(
+        self: &Arc<Self>,
+        priority: Priority,
+        caller: CallerTrust<'_>,
+    ) -> Result<HeldPermit, Error> {
+        let permit = self.try_admit(priority, caller, real_now())?;
+        Ok(match self.questions.try_acquire() {
+            // In this order the figure is never lower than what runs.
+            Some(question) => HeldPermit::Question(Arc::new([question, permit])),
+            None => HeldPermit::Own(permit),
+        })
     }
 
     /// A call that was admitted `waited` for the first poll of its task.
@@ -192,9 +213,19 @@ impl Admission {
         self.permits.acquired()
     }
 
+    /// The calls in flight for those who look at the server: without those who look.
+    pub(crate) fn in_flight_besides_questions(&self) -> usize {
+        self.permits.acquired().saturating_sub(self.questions.acquired())
+    }
+
     /// Calls of a connection have been waiting to be read for as long as this.
     pub(crate) fn waits(&self, waited: Duration) {
         self.rounds.waits(waited, real_now().nanos());
+    }
+
+    /// How long a call waits for a thread now. Zero while no calls come.
+    pub(crate) fn queue_delay(&self) -> Duration {
+        self.rounds.queue_delay(real_now().nanos())
     }
 
     /// Sets how long calls may wait for a thread.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use crate::access_log::{AccessEntry, CallWay, LoggedName};
+use crate::access_log::{AccessEntry, CallWay, LoggedName, TakenCounts};
 use crate::codec::Codec;
 use crate::error::{Code, Error};
 use crate::function_counters::{CallCode, EndedCall, is_shed, nanos};
@@ -143,6 +143,13 @@ impl CallRecord {
         self.access.received(bytes);
     }
 
+    /// The stream that the caller sends. Its items are a part of the request.
+    pub(crate) fn takes(&mut self, items: Items) -> Items {
+        let counted = self.counted.as_ref().map(|counted| (Arc::clone(&counted.counters), counted.function));
+        let logged = self.access.takes();
+        if counted.is_none() && logged.is_none() { items } else { Items::new(TakenItems { items, counted, logged }) }
+    }
+
     /// Sets the size of the reply, in bytes.
     pub(crate) fn sent(&mut self, bytes: impl FnOnce() -> usize) {
         if self.counted.is_none() && !self.access.is_some() {
@@ -160,6 +167,17 @@ impl CallRecord {
         match result {
             Ok(_) => self.succeeded(),
             Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// As [`ended`](Self::ended), for a call whose caller may be gone. Then it is cancelled, although its reply is sent.
+    pub(crate) fn ended_for<T>(&mut self, is_caller_gone: bool, result: &Result<T, Failure>) {
+        self.ended(result);
+        if is_caller_gone {
+            if let Some(counted) = &mut self.counted {
+                counted.code = Some(Code::Cancelled);
+            }
+            self.access.cancelled();
         }
     }
 
@@ -240,6 +258,37 @@ impl CountedRecord {
         };
         let number = self.counters.function(self.function).end(&ended);
         self.counters.offer(self.function, number, &ended, self.way, || self.trace?.ids());
+    }
+}
+
+/// The items of a caller's stream on their way to the function, counted when they come.
+struct TakenItems {
+    items: Items,
+    counted: Option<(Arc<ServerCounters>, Option<usize>)>,
+    logged: Option<Arc<TakenCounts>>,
+}
+
+impl ItemSource for TakenItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        if let NextItems::Batch(batch) = &next {
+            let (items, bytes) = batch.size();
+            if let Some((counters, function)) = &self.counted {
+                counters.function(*function).receive_items(items, bytes);
+            }
+            if let Some(logged) = &self.logged {
+                logged.add(items, bytes);
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.items.give_up(why);
     }
 }
 

@@ -36,13 +36,17 @@ pub(crate) enum HeldPermit {
     /// Shared with the interceptors of the call, because an interceptor may drop the request, and a function may outlive its
     /// caller.
     Shared(Arc<Permit>),
+    /// Of a question about the server itself. The first permit counts such questions.
+    Question(Arc<[Permit; 2]>),
 }
 
 impl HeldPermit {
-    pub(crate) fn shared(self) -> Arc<Permit> {
+    /// The same permit twice. It is released when both are dropped.
+    pub(crate) fn shared(self) -> (Self, Self) {
         match self {
-            Self::Own(permit) => Arc::new(permit),
-            Self::Shared(permit) => permit,
+            Self::Own(permit) => Self::Shared(Arc::new(permit)).shared(),
+            Self::Shared(permit) => (Self::Shared(Arc::clone(&permit)), Self::Shared(permit)),
+            Self::Question(permits) => (Self::Question(Arc::clone(&permits)), Self::Question(permits)),
         }
     }
 }

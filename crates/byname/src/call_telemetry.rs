@@ -8,6 +8,7 @@ mod otel_bridge;
 mod otel_bridge;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
@@ -23,18 +24,22 @@ use tracing::{Dispatch, Span};
 use crate::access_log::{AccessEntry, CallWay};
 use crate::call_record::CallRecord;
 use crate::codec::Codec;
-use crate::context::Context;
-use crate::error::{Code, Error};
+use crate::context::{Context, may_caller_be_gone};
+use crate::error::{Code, Error, Executed};
 use crate::method::Method;
 use crate::outcome::items::{ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::peer::Peer;
 use crate::server_counters::ServerCounters;
 use crate::telemetry_names::{
-    ATTEMPTS, ERROR_TYPE, OK, OTEL_KIND, OTEL_NAME, OTEL_STATUS_CODE, PARENT_ID, RPC_METHOD, RPC_RESPONSE_STATUS_CODE,
+    ATTEMPTS, ERROR_TYPE, HEDGE, OK, OTEL_KIND, OTEL_NAME, PARENT_ID, RETRY, RPC_METHOD, RPC_RESPONSE_STATUS_CODE,
     SERVER_ADDRESS, SERVER_PORT, SPAN_ID, TRACE_ID,
 };
 use crate::trace_context::{CallSpan, RemoteSpan, ServedSpan, TRACEPARENT, TraceIds, ids, trace_state};
+use crate::untrusted_text::excerpt;
+
+/// The most bytes of the message of an error in a trace.
+const LONGEST_MESSAGE: usize = 512;
 
 /// What the calls of one server leave behind.
 pub(crate) struct CallTelemetry {
@@ -128,7 +133,6 @@ impl RecordedCall {
             { PARENT_ID } = Empty,
             { OTEL_NAME } = Empty,
             { OTEL_KIND } = Empty,
-            { OTEL_STATUS_CODE } = Empty,
         );
         let Some(mut open) = OpenSpan::new(span, SpanKind::Server) else {
             return Self::none();
@@ -161,7 +165,6 @@ impl RecordedCall {
             { PARENT_ID } = Empty,
             { OTEL_NAME } = Empty,
             { OTEL_KIND } = Empty,
-            { OTEL_STATUS_CODE } = Empty,
         );
         let open = OpenSpan::new(span, SpanKind::Client);
         if let Some(open) = &open
@@ -208,13 +211,13 @@ impl RecordedCall {
     #[inline]
     pub(crate) fn record<T>(&mut self, result: &Result<T, Failure>) {
         if let Some(open) = self.0.take() {
-            open.close(result.as_ref().err().map(|failure| failure.error().code()));
+            open.close_with(result);
         }
     }
 
     fn failed(&mut self, error: &Error) {
         if let Some(open) = self.0.take() {
-            open.close(Some(error.code()));
+            open.close(Some(error.code()), Some(error));
         }
     }
 }
@@ -229,7 +232,7 @@ impl Drop for RecordedCall {
     #[inline]
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            open.close(Some(Code::Cancelled));
+            open.close(Some(Code::Cancelled), None);
         }
     }
 }
@@ -240,10 +243,20 @@ impl OpenSpan {
         is_recorded(&span).then(|| Box::new(Self { span, kind, is_exported: false }))
     }
 
-    /// Records the result: the code of an error, if it is one.
     #[cold]
-    fn close(&self, error: Option<Code>) {
-        let Some(code) = error else {
+    fn close_with<T>(&self, result: &Result<T, Failure>) {
+        match result {
+            // It runs to its end, but its result is for a caller that has gone.
+            _ if self.kind == SpanKind::Server && may_caller_be_gone() => self.close(Some(Code::Cancelled), None),
+            Ok(_) => self.close(None, None),
+            Err(failure) => self.close(Some(failure.error().code()), Some(failure.error())),
+        }
+    }
+
+    /// Records the result: the code of an error, if it is one, and what the error says.
+    #[cold]
+    fn close(&self, code: Option<Code>, error: Option<&Error>) {
+        let Some(code) = code else {
             self.span.record(RPC_RESPONSE_STATUS_CODE, OK);
             return;
         };
@@ -252,7 +265,7 @@ impl OpenSpan {
         if self.is_exported {
             self.span.record(ERROR_TYPE, code.as_str());
             if self.kind == SpanKind::Client || is_fault_of_server(code) {
-                self.span.record(OTEL_STATUS_CODE, "ERROR");
+                otel_bridge::fail(&self.span, error.map(said).unwrap_or_default());
             }
         }
     }
@@ -337,11 +350,51 @@ fn is_recorded(span: &Span) -> bool {
     !span.is_disabled() && span.with_subscriber(has_subscriber).unwrap_or_default()
 }
 
+thread_local! {
+    /// How often the call was sent that is polled here, if it was more than once.
+    static SENT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Polls a call that is made. Also gives how often it was sent, once it has ended, if that was more than once.
+pub(crate) fn counting_attempts<T>(poll: impl FnOnce() -> T) -> (T, u32) {
+    // The call may be a part of another.
+    let of_outer = SENT.replace(0);
+    let polled = poll();
+    (polled, SENT.replace(of_outer))
+}
+
 /// Records how often the call was sent in whose span this runs.
 pub(crate) fn record_attempts(sent: u32) {
+    if sent > 1 {
+        SENT.set(sent);
+    }
     // It is a number, and the current span is a look-up.
     if may_be_wanted() {
         Span::current().record(ATTEMPTS, sent);
+    }
+}
+
+/// Records that the call in whose span this runs is sent again after an attempt that failed.
+#[cold]
+pub(crate) fn record_retry(number: u32, error: &Error) {
+    if LevelFilter::current() >= LevelFilter::INFO {
+        otel_bridge::attempt(&Span::current(), RETRY, number, Some((error.code().as_str(), said(error))));
+    }
+}
+
+/// Records that the call in whose span this runs is sent to another server beside the first.
+#[cold]
+pub(crate) fn record_hedge(number: u32) {
+    if LevelFilter::current() >= LevelFilter::INFO {
+        otel_bridge::attempt(&Span::current(), HEDGE, number, None);
+    }
+}
+
+/// What an error says, for a trace. Empty if it is about arguments, which it may quote.
+fn said(error: &Error) -> String {
+    match (error.code(), error.executed()) {
+        (Code::InvalidArgument, Executed::No | Executed::Unknown) => String::new(),
+        _ => excerpt(error.message(), LONGEST_MESSAGE),
     }
 }
 

@@ -198,13 +198,21 @@ pub(crate) struct ClientCallRecord {
     began: Option<Instant>,
     request_bytes: usize,
     /// Most calls have none.
-    trace: Option<Box<TraceIds>>,
+    details: Option<Box<CallDetails>>,
+}
+
+/// What is known of few calls.
+#[derive(Clone, Copy, Debug, Default)]
+struct CallDetails {
+    trace: Option<TraceIds>,
+    /// How often it was sent, if that was more than once.
+    attempts: u32,
 }
 
 impl ClientCallRecord {
     /// The call is not counted.
     pub(crate) const fn none() -> Self {
-        Self { function: None, began: None, request_bytes: 0, trace: None }
+        Self { function: None, began: None, request_bytes: 0, details: None }
     }
 
     /// A call of this function begins.
@@ -216,12 +224,28 @@ impl ClientCallRecord {
 
     /// Where the call is in its trace.
     pub(crate) fn belongs_to(&mut self, trace: TraceIds) {
-        self.trace = Some(Box::new(trace));
+        self.details.get_or_insert_default().trace = Some(trace);
+    }
+
+    /// How often the call was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, attempts: u32) {
+        if attempts > 1 && self.function.is_some() {
+            self.details.get_or_insert_default().attempts = attempts;
+        }
     }
 
     /// The size of the request, in bytes.
     pub(crate) fn sends(&mut self, bytes: usize) {
         self.request_bytes = bytes;
+    }
+
+    /// The stream that the caller sends. Its items are counted when they go, and their bytes are a part of the request.
+    pub(crate) fn sending(&self, items: Items) -> Items {
+        match &self.function {
+            Some(function) => Items::new(SentItems { items, function: Arc::clone(function) }),
+            None => items,
+        }
     }
 
     /// What the call came to, and when its answer was read, if that is known. A stream that answers it is counted until its end.
@@ -242,7 +266,7 @@ impl ClientCallRecord {
             function.is_known.store(true, Ordering::Relaxed);
         }
         let number = function.counters.succeeded(nanos, self.request_bytes, response_bytes);
-        if function.recent.wants(number..number + 1, nanos) {
+        if function.recent.wants(None, number..number + 1, nanos) {
             self.offer(&function, &EndedCall { nanos, ..EndedCall::default() });
         }
     }
@@ -274,15 +298,16 @@ impl ClientCallRecord {
             function.is_known.store(true, Ordering::Relaxed);
         }
         let number = function.counters().end(&ended);
-        if function.recent.wants(number..number + 1, ended.nanos) {
+        if function.recent.wants(ended.code, number..number + 1, ended.nanos) {
             self.offer(&function, &ended);
         }
     }
 
     #[cold]
     fn offer(&self, function: &ClientFunction, ended: &EndedCall) {
-        let (name, side) = (function.name.to_string().into(), CallSide::Client { url: function.url.to_string() });
-        function.recent.offer(RecentCall::new(name, ended, side, self.trace.as_deref().copied()));
+        let CallDetails { trace, attempts } = self.details.as_deref().copied().unwrap_or_default();
+        let side = CallSide::Client { url: function.url.to_string(), attempts };
+        function.recent.offer(RecentCall::new(function.name.to_string().into(), ended, side, trace));
     }
 
     #[cold]
@@ -310,6 +335,31 @@ impl ClientCallRecord {
     #[cold]
     fn dropped(&mut self) {
         self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
+    }
+}
+
+/// The items of the caller's stream on their way to the server, counted.
+struct SentItems {
+    items: Items,
+    function: Arc<ClientFunction>,
+}
+
+impl ItemSource for SentItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        if let NextItems::Batch(batch) = &next {
+            let (items, bytes) = batch.size();
+            self.function.counters().send_items(items, bytes);
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.items.give_up(why);
     }
 }
 

@@ -53,6 +53,11 @@ pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
     poll()
 }
 
+/// Whether the call that is polled here [may have lost its caller](while_caller_may_be_gone).
+pub(crate) fn may_caller_be_gone() -> bool {
+    MAY_BE_GONE.get()
+}
+
 /// The call that a function serves: its metadata, caller, deadline and cancellation.
 ///
 /// There is no context parameter. [`Context::current`] gives the call that the running function serves. It is `None` if the

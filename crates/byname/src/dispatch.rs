@@ -52,7 +52,6 @@ use crate::recent_calls::RecentCall;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::server_counters::ServerCounters;
 use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::stats::{CountedDocument, FunctionStats, ServerStats, ShownCalls, open_metrics, stats_json};
@@ -405,8 +404,8 @@ impl Dispatch {
         {
             return Box::pin(ready(refused.into()));
         }
-        let permit = request.permit.take().map(HeldPermit::shared);
-        request.permit = permit.clone().map(HeldPermit::Shared);
+        let (permit, of_request) = request.permit.take().map(HeldPermit::shared).unzip();
+        request.permit = of_request;
         let method = entry.map(|entry| &entry.handler.method);
         request.method = method.cloned().map(MethodRef::Shared);
         let own = method.and_then(|method| method.timeout);
@@ -447,7 +446,11 @@ impl Dispatch {
         };
         let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
         let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
-        request.permit = Some(HeldPermit::Own(self.admission.try_admit(priority, caller, real_now())?));
+        let is_question = || request.name.starts_with('!') || request.extensions.get::<PageAsked>().is_some();
+        request.permit = Some(match entry {
+            None if is_question() => self.admission.try_admit_question(priority, caller)?,
+            _ => HeldPermit::Own(self.admission.try_admit(priority, caller, real_now())?),
+        });
         Ok(())
     }
 
@@ -616,8 +619,7 @@ impl Dispatch {
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
-            let counters = Arc::clone(self.telemetry.counters());
-            Items::new(IncomingItems { items, context: context.clone(), idle, gone, counters, function: entry.index })
+            Items::new(IncomingItems { items, context: context.clone(), idle, gone })
         });
         let call = CallInput { args: source, items, nesting: self.nesting() };
         let begun = caught(|| entry.handler.begin(call));
@@ -738,9 +740,7 @@ impl Dispatch {
         }
         let recent = &self.telemetry.counters().recent;
         let is_shown = |call: &RecentCall| call.name == OTHER || shown.contains(&*call.name);
-        let of_shown = |calls: Vec<RecentCall>| calls.into_iter().filter(is_shown).collect();
-        let calls = ShownCalls { recent: of_shown(recent.recent()), slowest: of_shown(recent.slowest()) };
-        stats_json(&stats, &self.limits_now(), calls, &clients)
+        stats_json(&stats, &self.limits_now(), ShownCalls::of(recent, is_shown), &clients)
     }
 
     /// What was counted since the start.
@@ -756,7 +756,7 @@ impl Dispatch {
             uptime: Instant::now().saturating_duration_since(counters.since),
             functions: functions.collect(),
             other: FunctionStats::new(OTHER.into(), 0, counters.other().read()),
-            in_flight: self.admission.in_flight(),
+            in_flight: self.admission.in_flight_besides_questions(),
             in_flight_limit: self.admission.most_in_flight(),
             connections,
             connections_accepted,
@@ -889,9 +889,6 @@ struct IncomingItems {
     idle: Duration,
     /// Ready when the caller is gone.
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Where the items are counted, and of which function.
-    counters: Arc<ServerCounters>,
-    function: usize,
 }
 
 impl items::ItemSource for IncomingItems {
@@ -901,10 +898,6 @@ impl items::ItemSource for IncomingItems {
             return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
-        if let NextItems::Batch(batch) = &next {
-            let (items, _) = batch.size();
-            self.counters.function(Some(self.function)).receive_items(items);
-        }
         self.context.set_deadline(later(Instant::now(), self.idle));
         Poll::Ready(next)
     }

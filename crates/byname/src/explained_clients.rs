@@ -69,7 +69,7 @@ fn shown_of(counters: &Arc<ClientCounters>, live: &[LiveClient]) -> ShownClient 
         connections: live.clone().map(|client| client.connections).sum(),
         connections_opened: counters.opened(),
     };
-    let calls = ShownCalls { recent: counters.recent().recent(), slowest: counters.recent().slowest() };
+    let calls = ShownCalls::of(counters.recent(), |_| true);
     ShownClient { stats, calls, replicas: live.flat_map(|client| client.replicas.clone()).collect() }
 }
 

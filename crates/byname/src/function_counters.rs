@@ -78,9 +78,16 @@ impl FunctionCounters {
         before
     }
 
-    /// Items of a caller's stream have come.
-    pub(crate) fn receive_items(&self, items: usize) {
+    /// Items of a caller's stream have come. Their bytes are a part of the request.
+    pub(crate) fn receive_items(&self, items: usize, bytes: usize) {
         add(&self.items_received, items as u64);
+        add(&self.request_bytes, bytes as u64);
+    }
+
+    /// Items of the caller's stream go to the server. Their bytes are a part of the request.
+    pub(crate) fn send_items(&self, items: usize, bytes: usize) {
+        add(&self.items_sent, items as u64);
+        add(&self.request_bytes, bytes as u64);
     }
 
     /// A call is sent again.

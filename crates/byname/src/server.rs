@@ -609,8 +609,9 @@ impl Server {
     /// | `executed` | string | `yes`, `no` or `unknown`: whether the function ran |
     /// | `client.address`, `client.port` | string, integer | the address of [`Context::peer`](crate::Context::peer), of a unix socket with the credentials; absent within the process |
     /// | `identity` | string | who has opened the connection, if the connection proves it: the [SPIFFE ID](crate::Peer::spiffe_id) of a client's certificate, otherwise its first name, escaped; `uid 1000` at a unix socket. Behind a proxy it is the proxy's |
-    /// | `request_bytes` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call. Absent if no body was read, or if the caller sends a stream |
+    /// | `request_bytes` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call; of a stream that the caller sends also the bytes of its items. Absent if no body was read |
     /// | `response_bytes` | integer | the body of the answer, of a JSON-RPC batch the call's own part, of frames the payload of the answer; of a stream the bytes of its items |
+    /// | `items_received` | integer | the items of the caller's stream that came to the function; absent if the caller sent none |
     /// | `items_sent` | integer | the items of the stream that the function returned; absent if it returned none |
     /// | `trace_id` | string | the trace of the call: of the caller's `traceparent` if it sent a valid one, otherwise the one that the call began. A call begins one if its span is recorded, or if its function makes a call |
     /// | `span_id` | string | the call itself in its trace, under the same conditions |

@@ -71,7 +71,7 @@ impl ServerCounters {
         way: CallWay,
         trace: impl FnOnce() -> Option<TraceIds>,
     ) {
-        if self.recent.wants(number..number + 1, call.nanos) {
+        if self.recent.wants(call.code, number..number + 1, call.nanos) {
             let name = self.name(function);
             self.recent.offer(RecentCall::new(name, call, CallSide::Server { way: way.as_str() }, trace()));
         }
@@ -118,7 +118,7 @@ impl ServerCallRun {
     pub(crate) fn flush(&mut self) {
         if let Some(function) = self.run.function() {
             let numbers = self.run.flush(self.counters.function(Some(function)));
-            if self.counters.recent.wants(numbers, self.last) {
+            if self.counters.recent.wants(None, numbers, self.last) {
                 self.offer_last(function);
             }
         }

@@ -26,7 +26,8 @@ pub struct ServerStats {
     pub functions: Vec<FunctionStats>,
     /// The calls of names that no function has, under the name `_OTHER`, and those that were refused before their name was read.
     pub other: FunctionStats,
-    /// Calls that are in flight now, as [`Limits::in_flight`](crate::Limits::in_flight) counts them.
+    /// Calls that are in flight now, as [`Limits::in_flight`](crate::Limits::in_flight) counts them, without those that ask about the
+    /// server itself, such as `!stats`.
     pub in_flight: usize,
     /// [`Limits::in_flight`](crate::Limits::in_flight), as it is now.
     pub in_flight_limit: usize,
@@ -67,7 +68,8 @@ pub struct FunctionStats {
     pub errors: Vec<(Code, u64)>,
     /// Calls that were refused because there were too many. They are among the errors.
     pub shed: u64,
-    /// The bytes of requests: what the access log has as `request_bytes`.
+    /// The bytes of requests, with the items of the streams that callers send. At a server as the access log has them in `request_bytes`; at
+    /// a client the arguments, without headers.
     pub request_bytes: u64,
     /// The bytes of replies, and of the items of streams.
     pub response_bytes: u64,

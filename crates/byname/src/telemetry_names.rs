@@ -23,6 +23,16 @@ pub(crate) const CLIENT_PORT: &str = "client.port";
 
 /// How often a call was sent, on a span.
 pub(crate) const ATTEMPTS: &str = "byname.attempts";
+/// Which attempt of a call it is, on an event of its span.
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only OpenTelemetry needs it"))]
+pub(crate) const ATTEMPT: &str = "byname.attempt";
+/// What the error of an attempt says, on an event of a span.
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only OpenTelemetry needs it"))]
+pub(crate) const ERROR_MESSAGE: &str = "error.message";
+/// The event of a span whose call is sent again.
+pub(crate) const RETRY: &str = "byname.retry";
+/// The event of a span whose call is sent to a second server.
+pub(crate) const HEDGE: &str = "byname.hedge";
 /// The way that the call came by, in the access log, as the names after it.
 pub(crate) const WAY: &str = "way";
 /// Who the connection proves the caller to be.
@@ -35,6 +45,8 @@ pub(crate) const DURATION_MS: &str = "duration_ms";
 pub(crate) const REQUEST_BYTES: &str = "request_bytes";
 /// The bytes of the reply.
 pub(crate) const RESPONSE_BYTES: &str = "response_bytes";
+/// The items that came of the caller's stream.
+pub(crate) const ITEMS_RECEIVED: &str = "items_received";
 /// The items that the function's stream had.
 pub(crate) const ITEMS_SENT: &str = "items_sent";
 
@@ -49,9 +61,6 @@ pub(crate) const PARENT_ID: &str = "parent_id";
 pub(crate) const OTEL_NAME: &str = "otel.name";
 /// Whether a span is a client's or a server's, as `tracing-opentelemetry` reads it.
 pub(crate) const OTEL_KIND: &str = "otel.kind";
-/// Whether a span has failed, as `tracing-opentelemetry` reads it.
-pub(crate) const OTEL_STATUS_CODE: &str = "otel.status_code";
-
 /// The value of [`RPC_SYSTEM_NAME`].
 #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only OpenTelemetry needs it"))]
 pub(crate) const SYSTEM: &str = "byname";

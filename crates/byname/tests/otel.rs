@@ -4,14 +4,16 @@
 mod harness;
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use byname::{CallError, Client, Code, Context, Error, Server, Transport, rpc};
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt as _, stream};
 use harness::{Log, foreign, post, post_with, raw, within};
-use opentelemetry::trace::{SpanKind, Status, TracerProvider as _};
+use opentelemetry::trace::{Event, SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
@@ -79,6 +81,21 @@ fn attribute(span: &SpanData, name: &str) -> String {
     let found: Vec<_> = span.attributes.iter().filter(|attribute| attribute.key.as_str() == name).collect();
     assert!(found.len() < 2, "{name}: {span:?}");
     found.first().map_or("-".to_owned(), |attribute| attribute.value.to_string())
+}
+
+/// The attempts after the first: the event of each, its number, and why it was made.
+fn attempts(span: &SpanData) -> Vec<[String; 4]> {
+    // The exporter has the log lines of the span too.
+    let events = span.events.iter().filter(|event| event.name.starts_with("byname."));
+    let said = |event: &Event, name| {
+        let found = event.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+        found.map_or("-".to_owned(), |attribute| attribute.value.to_string())
+    };
+    let attempt = |event: &Event| {
+        let [number, code, message] = ["byname.attempt", "error.type", "error.message"].map(|name| said(event, name));
+        [event.name.to_string(), number, code, message]
+    };
+    events.map(attempt).collect()
 }
 
 #[track_caller]
@@ -235,11 +252,29 @@ async fn an_error_is_the_status_of_the_call_and_of_the_server_if_it_is_the_serve
     }
     assert_eq!(
         (&made.status, &served.status),
-        (&Status::error(""), &Status::Unset),
+        (&Status::error("there is none"), &Status::Unset),
         "the caller asked for what is not there"
     );
     let checkout = only(&business, "checkout", SpanKind::Server);
-    assert_eq!((attribute(checkout, "error.type"), &checkout.status), ("unknown".to_owned(), &Status::error("")));
+    let said = Status::error("`checkout` returned its own error: \"not_found\"");
+    assert_eq!((attribute(checkout, "error.type"), &checkout.status), ("unknown".to_owned(), &said));
+}
+
+#[tokio::test]
+async fn a_status_says_nothing_of_arguments() {
+    let data_tier =
+        Tier::new(|| data().function("fails", || async { Err::<(), _>(Error::new(Code::Internal, "no room")) }));
+    let exported = InMemorySpanExporter::default();
+    let (_subscriber, _provider) = exporting(exported.clone());
+    let client = Client::builder(data_tier.url()).transport(Transport::Http).build().unwrap();
+    for (name, arguments) in [("stock", json!(["secret"])), ("fails", json!([]))] {
+        client.call::<u64>(name, arguments.as_array().unwrap().clone()).await.unwrap_err();
+    }
+    let (business, data) = (exported.get_finished_spans().unwrap(), data_tier.spans());
+    let made = ["stock", "fails"].map(|name| &only(&business, name, SpanKind::Client).status);
+    assert_eq!(made, [&Status::error(""), &Status::error("no room")]);
+    assert_eq!(only(&data, "fails", SpanKind::Server).status, Status::error("no room"));
+    assert!(!format!("{business:?}{data:?}").contains("secret"));
 }
 
 #[tokio::test]
@@ -250,6 +285,7 @@ async fn attempts_share_the_span_of_their_call() {
         let (business, data) = spans_of(tiers);
         let made = only(&business, "stock", SpanKind::Client);
         assert_eq!((attribute(made, "byname.attempts"), &made.status), ("2".to_owned(), &Status::Unset));
+        assert_eq!(attempts(made), [["byname.retry", "2", "unavailable", "not yet"]], "{transport:?}");
         let codes: Vec<_> = data.iter().map(|span| attribute(span, "rpc.response.status_code")).collect();
         assert_eq!(codes, ["unavailable", "ok"]);
         assert!(data.iter().all(|span| parent(span) == id(made)), "{data:#?}");
@@ -257,10 +293,85 @@ async fn attempts_share_the_span_of_their_call() {
     }
 }
 
+/// A replica that answers when it is let.
+#[derive(Default)]
+struct Replica {
+    arrived: AtomicUsize,
+    stands_still: AtomicBool,
+    released: Notify,
+}
+
+#[rpc]
+impl Replica {
+    #[rpc(readonly, hedge)]
+    async fn look(&self) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        while self.stands_still.load(Ordering::SeqCst) {
+            self.released.notified().await;
+        }
+    }
+}
+
+impl Replica {
+    fn stand_still(&self, stands_still: bool) {
+        self.stands_still.store(stands_still, Ordering::SeqCst);
+        // One that has looked at the flag and does not wait yet has the permit.
+        self.released.notify_waiters();
+        self.released.notify_one();
+    }
+
+    fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_second_attempt_beside_the_first_is_an_event_of_the_call() {
+    let replicas = [(); 2].map(|()| Arc::new(Replica::default()));
+    let tiers = replicas.clone().map(|replica| Tier::new(move || data().inject(replica)));
+    let exported = InMemorySpanExporter::default();
+    let (_subscriber, provider) = exporting(exported.clone());
+    let client = Client::builder("localhost/rpc").addresses(tiers.iter().map(|tier| tier.address));
+    let client = client.transport(Transport::Http).build().unwrap();
+    while replicas.iter().any(|replica| replica.arrived() == 0) {
+        within(Replica::on(&client).look()).await.unwrap();
+    }
+    // They all begin before the first is answered, so none of them is hedged, and each takes longer than any later one.
+    replicas.iter().for_each(|replica| replica.stand_still(true));
+    let before = replicas.iter().map(|replica| replica.arrived()).sum::<usize>();
+    let calls = join_all((0..300).map(|_| Replica::on(&client).look()));
+    let release = async {
+        while replicas.iter().map(|replica| replica.arrived()).sum::<usize>() < before + 100 {
+            yield_now().await;
+        }
+        replicas.iter().for_each(|replica| replica.stand_still(false));
+    };
+    let (answers, ()) = within(async { tokio::join!(calls, release) }).await;
+    assert!(answers.iter().all(Result::is_ok));
+    exported.reset();
+    replicas[0].stand_still(true);
+    let before = replicas[0].arrived();
+    while replicas[0].arrived() == before {
+        within(Replica::on(&client).look()).await.unwrap();
+    }
+    replicas[0].stand_still(false);
+    let made = exported.get_finished_spans().unwrap().pop().unwrap();
+    assert_eq!(attempts(&made), [["byname.hedge", "2", "-", "-"]]);
+    assert_eq!(
+        (attribute(&made, "byname.attempts"), attribute(&made, "rpc.response.status_code")),
+        ("2".into(), "ok".into())
+    );
+    drop((client, provider));
+    for tier in tiers {
+        let served = tier.spans();
+        assert_eq!(served.iter().filter(|served| parent(served) == id(&made)).count(), 1, "both are under the call");
+    }
+}
+
 #[tokio::test]
 async fn the_spans_of_a_stream_end_with_it() {
     for transport in [Transport::Http, Transport::Frames] {
-        for (count, code, status) in [(2, "ok", Status::Unset), (5, "data_loss", Status::error(""))] {
+        for (count, code, status) in [(2, "ok", Status::Unset), (5, "data_loss", Status::error("there are no more"))] {
             let tiers = two_tiers(transport).await;
             page(&tiers.0, "list", count, "01").await;
             let (business, data) = spans_of(tiers);

@@ -3,12 +3,12 @@
 use std::str::FromStr as _;
 
 use http::{HeaderMap, HeaderValue};
-use opentelemetry::Context;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context, KeyValue};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::telemetry_names::{OTEL_KIND, OTEL_NAME, RPC_SYSTEM_NAME, SYSTEM};
+use crate::telemetry_names::{ATTEMPT, ERROR_MESSAGE, ERROR_TYPE, OTEL_KIND, OTEL_NAME, RPC_SYSTEM_NAME, SYSTEM};
 use crate::trace_context::{self, CallSpan, RemoteSpan, trace_state};
 
 /// Makes a new span one of OpenTelemetry, with this name. Its parent is the one that the wire or the call that is served names,
@@ -49,6 +49,20 @@ pub(super) fn export(
     let state = begun.trace_state().header();
     let state = (!state.is_empty()).then(|| HeaderValue::try_from(state).ok()).flatten();
     Some((span, state))
+}
+
+/// The call of this span has failed.
+pub(super) fn fail(span: &Span, why: String) {
+    span.set_status(Status::error(why));
+}
+
+/// An attempt that is not the first is an event of the call's span. `after` is the code and the message of what failed before it.
+pub(super) fn attempt(span: &Span, event: &'static str, number: u32, after: Option<(&'static str, String)>) {
+    let mut attributes = vec![KeyValue::new(ATTEMPT, i64::from(number))];
+    if let Some((code, message)) = after {
+        attributes.extend([KeyValue::new(ERROR_TYPE, code), KeyValue::new(ERROR_MESSAGE, message)]);
+    }
+    span.add_event(event, attributes);
 }
 
 /// The span that the wire names. `came` are the headers that it came with.

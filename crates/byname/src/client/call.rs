@@ -26,7 +26,7 @@ use super::stub_comparison::ComparedCall;
 use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
-use crate::call_telemetry::{RecordedCall, put_trace, record_attempts};
+use crate::call_telemetry::{RecordedCall, counting_attempts, put_trace, record_attempts};
 use crate::client_counters::ClientCallRecord;
 use crate::codec::Codec;
 use crate::context::Context;
@@ -461,7 +461,10 @@ impl<A: Send, R> Call<A, R> {
                     // It may have begun in a runtime and be polled outside of one.
                     let outside = Handle::try_current().is_err().then(runtime::current);
                     let _entered = outside.as_ref().map(Handle::enter);
-                    break ready!(call.as_mut().poll(cx));
+                    let (polled, sent) = counting_attempts(|| call.as_mut().poll(cx));
+                    let reply = ready!(polled);
+                    self.counted.sent(sent);
+                    break reply;
                 }
                 CallState::Over => panic!("a call was polled after it had ended"),
             }
@@ -657,7 +660,8 @@ impl<A: Send, R> Call<A, R> {
         let mut request = Request::new((&*self.name).into(), args, options.headers);
         (request.deadline, request.takes_stream) = (Some(time.deadline), options.takes_stream);
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
-        request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
+        let upload = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
+        request.items = upload.map(|items| self.counted.sending(items));
         if scope.interceptors.is_empty() && scope.token.is_none() {
             return Ok(way.send(request, method, policy, affinity, time, None));
         }
@@ -702,6 +706,7 @@ impl<A: Send, R> Call<A, R> {
         let Route::Remote(service) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no service");
         };
+        let upload = options.upload.map(|upload| upload.items(Some(codec), service.limits().message));
         let outgoing = OutgoingCall {
             name: self.name.clone(),
             args: prepared.encoded(codec)?,
@@ -712,7 +717,7 @@ impl<A: Send, R> Call<A, R> {
             deadline: time.deadline,
             allowed: time.allowed,
             headers: options.headers,
-            upload: CallUpload::new(options.upload.map(|upload| upload.items(Some(codec), service.limits().message))),
+            upload: CallUpload::new(upload.map(|items| self.counted.sending(items))),
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };

@@ -133,6 +133,7 @@ fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'st
     if let CallArguments::Encoded(args) = &request.args {
         record.received(args.positional.len() + args.keyword.len());
     }
+    request.items = request.items.map(|items| record.takes(items));
     Box::pin(async move {
         let Reply { result, metadata } = dispatch.run(request).await;
         Reply { result: record.end_local(result), metadata }

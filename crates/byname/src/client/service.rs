@@ -33,7 +33,7 @@ use super::short_lived_clients::client_dropped;
 use super::throttle::Throttle;
 use super::tried_replicas::TriedReplicas;
 use crate::address::Address;
-use crate::call_telemetry::{CalledServer, record_attempts};
+use crate::call_telemetry::{CalledServer, record_attempts, record_hedge, record_retry};
 use crate::client_counters::{ClientCounters, ClientFunction};
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
@@ -218,10 +218,12 @@ impl Service {
                 // At most once for each argument, and without a pause: the server is there and has answered.
                 if outgoing.remove_unknown(&error) {
                     tracing::debug!("sending `{}` again without an argument: {error}", outgoing.name);
+                    record_retry(sent + 1, &error);
                     continue;
                 }
                 if Box::pin(outgoing.replace_token(&error)).await {
                     tracing::debug!("sending `{}` again with a new token: {error}", outgoing.name);
+                    record_retry(sent + 1, &error);
                     continue;
                 }
                 if outgoing.is_keyed()
@@ -239,6 +241,7 @@ impl Service {
                 let error = match step {
                     AfterFailure::Again(delay) => {
                         tracing::debug!("sending `{}` again in {delay:?}: {error}", outgoing.name);
+                        record_retry(sent + 1, &error);
                         self.counters.function(&outgoing.name, outgoing.method).counters().retried();
                         until(later(now, delay)).await;
                         if attempts.number() > 1 {
@@ -334,6 +337,7 @@ impl Service {
         let again = outgoing.beside(attempts.hedged());
         self.counters.function(&outgoing.name, outgoing.method).counters().hedged();
         tracing::debug!("sending `{}` to a second replica after {delay:?}", again.name);
+        record_hedge(attempts.number());
         let mut second = pin!(self.attempt_beside(other, &again, tried));
         let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
         let end = poll_fn(|cx| {

@@ -708,13 +708,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         entry: Option<Arc<RegistryEntry>>,
         mut request: Request,
         now: Instant,
-        record: CallRecord,
+        mut record: CallRecord,
     ) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
         if brings {
             stream::put_credit(id, granted, &mut self.write_queue);
-            request.items = Some(stream_calls::uploaded(&self.shared, id));
+            request.items = Some(record.takes(stream_calls::uploaded(&self.shared, id)));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
         let answering = stream_calls::answer(shared, dispatch, now, id, entry, request, record);

@@ -6,15 +6,29 @@ use serde_json::{Map, Value, json};
 
 use super::{ClientStats, FunctionStats, ServerStats};
 use crate::clock_and_chance::{RealInstant, real_now};
+use crate::error::Code;
 use crate::function_counters::bucket_end;
 use crate::limits_and_timeouts::Limits;
-use crate::recent_calls::{CallSide, RECENT, RecentCall, SLOWEST};
+use crate::recent_calls::{CallSide, RECENT, RecentCall, RecentCallList, SLOWEST, keep_failed};
+use crate::telemetry_names::OK;
 
-/// Calls that are shown one by one: those that ended last, and the slowest.
+/// Calls that are shown one by one: those that ended last, those that failed last, and the slowest.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShownCalls {
     pub(crate) recent: Vec<RecentCall>,
+    pub(crate) failed: Vec<RecentCall>,
     pub(crate) slowest: Vec<RecentCall>,
+}
+
+impl ShownCalls {
+    /// Those of this list that are to be shown.
+    pub(crate) fn of(list: &RecentCallList, is_shown: impl Fn(&RecentCall) -> bool) -> Self {
+        let shown = |mut calls: Vec<RecentCall>| {
+            calls.retain(&is_shown);
+            calls
+        };
+        Self { recent: shown(list.recent()), failed: shown(list.failed()), slowest: shown(list.slowest()) }
+    }
 }
 
 /// A client of the process, and what it knows of its replicas.
@@ -41,20 +55,21 @@ pub(crate) fn stats_json(server: &ServerStats, limits: &Limits, calls: ShownCall
     if server.other.calls > 0 {
         functions.push(function(&server.other));
     }
-    let mut recent: Vec<_> = calls.recent;
-    let mut slowest: Vec<_> = calls.slowest;
+    let ShownCalls { mut recent, mut failed, mut slowest } = calls;
     for client in clients {
         recent.extend_from_slice(&client.calls.recent);
+        failed.extend_from_slice(&client.calls.failed);
         slowest.extend_from_slice(&client.calls.slowest);
     }
     recent.sort_by_key(|call| Reverse(call.ended));
     slowest.sort_by_key(|call| Reverse(call.took));
     recent.truncate(RECENT);
+    keep_failed(&mut failed);
     slowest.truncate(SLOWEST);
     let call = |call: &RecentCall| call_json(call, now);
     json!({
         "instance": server.instance,
-        "uptime_ms": millis(server.uptime.as_millis()),
+        "uptime_ms": whole(server.uptime.as_millis()),
         "functions": functions,
         "server": {
             "in_flight": server.in_flight,
@@ -65,6 +80,7 @@ pub(crate) fn stats_json(server: &ServerStats, limits: &Limits, calls: ShownCall
         },
         "limits": limits.of_server().into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Value>(),
         "recent": recent.iter().map(call).collect::<Value>(),
+        "failed": failed.iter().map(call).collect::<Value>(),
         "slowest": slowest.iter().map(call).collect::<Value>(),
         "clients": clients.iter().map(client).collect::<Value>(),
     })
@@ -103,7 +119,7 @@ fn function(stats: &FunctionStats) -> Value {
         "response_bytes": stats.response_bytes,
         "items_received": stats.items_received,
         "items_sent": stats.items_sent,
-        "duration_us": millis(stats.duration.as_micros()),
+        "duration_us": whole(stats.duration.as_micros()),
         "latency": latency,
     });
     for (name, count) in [("retries", stats.retries), ("hedges", stats.hedges)] {
@@ -115,15 +131,22 @@ fn function(stats: &FunctionStats) -> Value {
 }
 
 fn call_json(call: &RecentCall, now: RealInstant) -> Value {
+    let ago = now.saturating_duration_since(call.ended);
     let mut json = json!({
         "name": call.name,
-        "code": call.code,
-        "ended_ms_ago": millis(now.saturating_duration_since(call.ended).as_millis()),
-        "duration_us": millis(call.took.as_micros()),
+        "code": call.code.map_or(OK, Code::as_str),
+        "ended_ms_ago": whole(ago.as_millis()),
+        "ended_ago_ns": whole(ago.as_nanos()),
+        "duration_us": whole(call.took.as_micros()),
     });
     match &call.side {
         CallSide::Server { way } => (json["kind"], json["way"]) = ("server".into(), (*way).into()),
-        CallSide::Client { url } => (json["kind"], json["url"]) = ("client".into(), url.as_str().into()),
+        CallSide::Client { url, attempts } => {
+            (json["kind"], json["url"]) = ("client".into(), url.as_str().into());
+            if *attempts > 1 {
+                json["attempts"] = (*attempts).into();
+            }
+        }
     }
     if let Some(ids) = &call.trace {
         json["trace_id"] = ids.trace.to_string().into();
@@ -136,6 +159,6 @@ fn call_json(call: &RecentCall, now: RealInstant) -> Value {
     json
 }
 
-fn millis(count: u128) -> u64 {
+fn whole(count: u128) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::{Caller, Gate, Running, Tap, everything, foreign, get, post, post_with, raw, within};
-use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, rpc};
+use crate::harness::{
+    Caller, Gate, Log, Running, Tap, everything, foreign, get, nothing, post, post_with, raw, within,
+};
+use byname::{Client, Code, Codec, Context, FunctionStats, Server, ServerStats, Streaming, Transport, rpc};
 use futures_util::{Stream, stream};
 use serde_json::Value;
 
@@ -19,6 +21,14 @@ async fn sum(mut numbers: Streaming<u64>) -> Result<u64, byname::Error> {
 #[rpc]
 fn count(to: u32) -> impl Stream<Item = u32> {
     stream::iter(0..to)
+}
+
+#[rpc(readonly)]
+async fn unsteady() -> Result<(), byname::Error> {
+    match Context::current().unwrap().attempt() {
+        1 => Err(byname::Error::new(Code::Unavailable, "not yet")),
+        _ => Ok(()),
+    }
 }
 
 fn of<'s>(stats: &'s ServerStats, name: &str) -> &'s FunctionStats {
@@ -109,6 +119,49 @@ async fn the_items_that_a_function_takes_are_counted() {
     assert_eq!((answer.status, &*answer.body), (200, "6"), "{}", answer.body);
     let stats = running.stats();
     assert_eq!((of(&stats, "sum").calls, of(&stats, "sum").items_received), (1, 3));
+    assert_eq!(of(&stats, "sum").request_bytes, 3, "without the ends of lines");
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_in_a_stream_is_counted_on_both_sides_and_logged() {
+    for is_by_frames in [false, true] {
+        let mut log = Log::new();
+        let running = Running::new(Server::new().method::<sum>().method::<nothing>().access_log(true)).await;
+        let (_tap, client) = match is_by_frames {
+            true => {
+                let (tap, client) = Tap::client_by_frames(&running, Codec::Json).await;
+                (Some(tap), client)
+            }
+            false => (None, running.client()),
+        };
+        let bytes = |stats: &ServerStats| of(stats, "sum").request_bytes;
+        assert_eq!(sum::on(&client, Streaming::from(vec![])).await.unwrap(), 0);
+        let without = bytes(&running.stats());
+        let mut log_of_sum = async || {
+            let mut logged = log.access().await;
+            while logged["rpc.method"] != "sum" {
+                logged = log.access().await;
+            }
+            (logged["items_received"].clone(), logged["request_bytes"].parse::<u64>().unwrap())
+        };
+        assert_eq!(log_of_sum().await, ("0".into(), without));
+        let of_client =
+            || client.stats().unwrap().functions.into_iter().find(|function| function.name == "sum").unwrap();
+        let before = of_client().request_bytes;
+        assert_eq!(sum::on(&client, Streaming::from(vec![10, 20, 300])).await.unwrap(), 330);
+        assert_eq!(
+            (of_client().items_sent, of_client().request_bytes),
+            (3, 2 * before + 7),
+            "by frames: {is_by_frames}"
+        );
+        let stats = running.stats();
+        assert_eq!(
+            (of(&stats, "sum").items_received, bytes(&stats)),
+            (3, 2 * without + 7),
+            "by frames: {is_by_frames}"
+        );
+        assert_eq!(log_of_sum().await, ("3".into(), without + 7), "by frames: {is_by_frames}");
+    }
 }
 
 #[tokio::test]
@@ -197,6 +250,69 @@ async fn the_pages_are_answered_while_calls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_call_that_failed_stays_on_the_page_under_load() {
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    let _ = client.call::<Value>("withdraw", ("bob", 1)).await;
+    for _ in 0..5 {
+        // A reader is offered the next call of each kind.
+        running.client().service_stats().await.unwrap();
+        for _ in 0..400 {
+            client.call::<i64>("add", (1, 2)).await.unwrap();
+            let _ = client.call::<Value>("add", (1,)).await;
+        }
+    }
+    let page = client.service_stats().await.unwrap();
+    let of_server = |call: &&Value| call["kind"] == "server";
+    let codes = |list: &str| -> Vec<_> {
+        page[list].as_array().unwrap().iter().filter(of_server).map(|call| call["code"].as_str().unwrap()).collect()
+    };
+    let failed = codes("failed");
+    assert_eq!(failed.last(), Some(&"not_found"), "{failed:?}");
+    assert!((2..=50).contains(&failed.len()) && failed[0] == "invalid_argument", "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_was_sent_again_says_how_often() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let running = Running::new(Server::new().method::<unsteady>()).await;
+        let client = running.client_by(transport);
+        unsteady::on(&client).await.unwrap();
+        let page = client.service_stats().await.unwrap();
+        let url = format!("http://{}/rpc", running.address);
+        let made: Vec<_> = page["recent"].as_array().unwrap().iter().filter(|call| call["url"] == *url).collect();
+        assert_eq!((made.len(), &made[0]["attempts"], &made[0]["code"]), (1, &2.into(), &"ok".into()), "{made:?}");
+        assert!(
+            page["recent"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|call| call["kind"] == "client" || call["attempts"].is_null())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_about_the_server_is_not_in_its_figures() {
+    let passes = |request: byname::Request, next: byname::Next| next.run(request);
+    let ruled = || everything().metrics(true).allow("*", |_: &byname::Request| true);
+    for server in [everything(), ruled(), everything().intercept(passes), ruled().intercept(passes)] {
+        let running = Running::new(server).await;
+        let mut caller = Caller::to(running.address).await;
+        let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+        let by_path: Value = serde_json::from_str(&caller.ask(get("/rpc/!stats")).await.body).unwrap();
+        let plain: Value = serde_json::from_str(&caller.ask(post("/rpc", r#"{"fun": "!stats"}"#)).await.body).unwrap();
+        let by_frames = client.service_stats().await.unwrap();
+        for page in [&by_path, &plain["ret"], &by_frames] {
+            assert_eq!(page["server"]["in_flight"], 0, "{page}");
+        }
+        let metrics = caller.ask(get("/rpc/!metrics")).await.body;
+        assert!(metrics.lines().any(|line| line == "byname_server_in_flight 0"), "{metrics}");
+        assert_eq!(running.stats().other.calls, 0);
+    }
+}
+
+#[tokio::test]
 async fn rules_and_interceptors_decide_about_the_pages() {
     let open = |request: &byname::Request| request.metadata().get("x-open").is_some();
     let server = everything().metrics(true).allow("add", open).allow("echo", |_: &byname::Request| true);
@@ -234,6 +350,10 @@ async fn the_page_of_statistics_has_recent_calls_without_what_they_brought() {
     assert_eq!(recent[1]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(recent[1]["parent_id"], "b7ad6b7169203331");
     assert_eq!((&recent[1]["kind"], &recent[1]["way"]), (&"server".into(), &"path".into()));
+    let (ns, ms) = (recent[1]["ended_ago_ns"].as_u64().unwrap(), recent[1]["ended_ms_ago"].as_u64().unwrap());
+    assert!(ns / 1_000_000 == ms && ns > recent[0]["ended_ago_ns"].as_u64().unwrap(), "{recent:?}");
+    let failed: Vec<_> = page["failed"].as_array().unwrap().iter().filter(of_server).collect();
+    assert_eq!(failed, [recent[0]], "it has only calls that failed");
     let slowest = page["slowest"].as_array().unwrap();
     assert!(slowest.is_sorted_by_key(|call| std::cmp::Reverse(call["duration_us"].as_u64())), "{slowest:?}");
     assert!(slowest.len() >= 2, "{slowest:?}");

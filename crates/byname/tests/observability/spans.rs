@@ -1,8 +1,11 @@
 //! Spans: one for each call on each side, and no more names than there are functions.
 
-use crate::harness::{Caller, Log, Running, Tap, everything, get, post, post_with, raw, within};
-use byname::{Codec, Context, Server};
+use std::time::Duration;
+
+use crate::harness::{Caller, Log, Running, Tap, everything, foreign, get, nothing, post, post_with, raw, within};
+use byname::{Client, Code, Codec, Context, Server, Transport};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn a_call_is_one_span_on_each_side() {
@@ -87,7 +90,7 @@ async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors
 async fn a_call_that_is_not_sent_has_a_span_with_its_error() {
     let mut log = Log::new();
     let client = byname::Client::new("localhost:1").unwrap();
-    let _ = client.call::<i64>("add", (1, 2)).timeout(std::time::Duration::ZERO).await;
+    let _ = client.call::<i64>("add", (1, 2)).timeout(Duration::ZERO).await;
     let _ = client.call::<i64>("not a name", (1, 2)).await;
     drop(client.call::<i64>("add", (1, 2)));
     let spans = log.spans("rpc.call");
@@ -154,4 +157,49 @@ async fn log_events_are_in_the_functions_span_after_the_caller_is_gone() {
     within(running.stopped()).await.unwrap();
     let spans = log.spans("rpc.serve");
     assert_eq!((spans.len(), spans[0].fields["rpc.response.status_code"].as_str()), (1, "deadline_exceeded"));
+}
+
+/// A function that changes something runs to its end without its caller.
+#[tokio::test]
+async fn a_call_whose_caller_goes_away_is_cancelled_by_every_way() {
+    for transport in [Transport::Http, Transport::Frames] {
+        let mut log = Log::new();
+        let (told_in, mut told) = mpsc::unbounded_channel();
+        let waits = move || {
+            let told = told_in.clone();
+            async move {
+                told.send("started").unwrap();
+                Context::current().unwrap().cancellation().cancelled().await;
+                told.send("told").unwrap();
+            }
+        };
+        let running = Running::new(Server::new().function("waits", waits).method::<nothing>().access_log(true)).await;
+        let mut tap = None;
+        let client = if transport == Transport::Frames {
+            let (frames, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+            tap = Some(frames);
+            client
+        } else {
+            // The connection of a call that is dropped is closed at once.
+            let builder = Client::builder(format!("{}/rpc", running.address)).transport(transport);
+            builder.limits(|limits| limits.abandoned = Duration::from_millis(1)).build().unwrap()
+        };
+        let mut call = client.call::<()>("waits", ());
+        assert_eq!(foreign::during(&mut call, told.recv()).await, Some("started"));
+        drop(call);
+        assert_eq!(within(told.recv()).await, Some("told"), "{transport:?}");
+        let mut logged = log.access().await;
+        while logged["rpc.method"] != "waits" {
+            logged = log.access().await;
+        }
+        assert_eq!(logged["rpc.response.status_code"], "cancelled", "{transport:?}: {logged:?}");
+        let stats = running.stats();
+        let waits = stats.functions.iter().find(|function| function.name == "waits").unwrap();
+        assert_eq!((waits.calls, &*waits.errors), (1, &[(Code::Cancelled, 1)][..]), "{transport:?}");
+        drop((client, tap));
+        within(running.stopped()).await.unwrap();
+        let spans = log.spans("rpc.serve");
+        let waits = spans.iter().find(|span| span.fields["rpc.method"] == "waits").unwrap();
+        assert_eq!(waits.fields["rpc.response.status_code"], "cancelled", "{transport:?}");
+    }
 }

@@ -205,15 +205,17 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let gets_bytes = way == Way::Path
             && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
             && octet_stream::is_asked_for(&self.head.headers);
+        let items = items.map(|items| self.record.takes(items));
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let expect = self.unread.as_ref().and_then(|_| metadata.get(EXPECT).cloned());
         let span = self.record.span();
-        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata, span).await;
+        let AnsweredCall { reply, is_caller_gone } = self.caller.run(&called, args, streams, metadata, span).await;
+        let Reply { result, metadata } = reply;
         if let Some(unread) = self.unread.take() {
             Box::pin(self.use_up(unread, expect, is_refusal(&result))).await?;
         }
-        self.record.ended(&result);
+        self.record.ended_for(is_caller_gone, &result);
         let of_function = is_of_function(&result);
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
@@ -281,36 +283,52 @@ impl<'r> CallerInfo<'r> {
         streams: StreamsOfCall,
         metadata: HeaderMap,
         span: Option<ServedSpan>,
-    ) -> Reply {
+    ) -> AnsweredCall {
         let dispatch = self.endpoint().dispatch();
         let Some(share) = self.session.functions.try_acquire() else {
             let most = self.endpoint().functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
-            return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
+            let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
+            return AnsweredCall { reply: busy.into(), is_caller_gone: false };
         };
         let mut request = self.request(Arc::clone(&called.name), args, metadata);
         (request.deadline, request.share, request.span) = (self.deadline, Some(share), span);
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // The stream may be complete but not read yet. A cancelled function would find it broken.
-        let mut is_to_be_told = request.items.is_none();
+        let may_be_told = request.items.is_none();
+        let mut is_caller_gone = false;
         let mut running = pin!(dispatch.run_found(called.entry, request));
         let activity = &self.session.activity;
-        poll_fn(|cx| {
-            let polled = running.as_mut().poll(cx);
+        let reply = poll_fn(|cx| {
+            let running = &mut running;
+            let mut poll = |is_gone| match is_gone {
+                true => while_caller_may_be_gone(|| running.as_mut().poll(cx)),
+                false => running.as_mut().poll(cx),
+            };
+            let polled = poll(is_caller_gone);
+            if is_caller_gone {
+                return polled;
+            }
             if polled.is_ready() || !activity.is_half_closed() {
                 return polled;
             }
             if called.is_readonly() {
                 return Poll::Ready(half_closed(&called.name).into());
             }
-            if take(&mut is_to_be_told) {
-                return while_caller_may_be_gone(|| running.as_mut().poll(cx));
-            }
-            polled
-        })
-        .await
+            is_caller_gone = may_be_told;
+            if is_caller_gone { poll(true) } else { polled }
+        });
+        let reply = reply.await;
+        AnsweredCall { reply, is_caller_gone }
     }
+}
+
+/// The reply to a call.
+pub(super) struct AnsweredCall {
+    pub(super) reply: Reply,
+    /// Its caller closed its half of the connection while it waited, so it is probably gone. The reply is sent in any case.
+    pub(super) is_caller_gone: bool,
 }
 
 /// Whether a rule or an interceptor has refused the call.

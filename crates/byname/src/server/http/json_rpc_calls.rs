@@ -11,7 +11,7 @@ use http::HeaderMap;
 use self::concurrent_batch::join;
 use super::WayIn;
 use super::admitted_request::{
-    AdmittedRequest, CalledFunction, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded,
+    AdmittedRequest, AnsweredCall, CalledFunction, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded,
 };
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
@@ -105,8 +105,9 @@ async fn answer_to(
     caller.endpoint().dispatch().record_name(record, &name, entry, &metadata);
     let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
-    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata, record.span()).await;
-    record.ended(&reply.result);
+    let AnsweredCall { reply, is_caller_gone } =
+        caller.run(&called, CallArguments::Encoded(args), none, metadata, record.span()).await;
+    record.ended_for(is_caller_gone, &reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);
     };
