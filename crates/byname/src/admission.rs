@@ -223,6 +223,11 @@ impl Admission {
         self.rounds.waits(waited, real_now().nanos());
     }
 
+    /// How long a call waits for a thread now. Zero while no calls come.
+    pub(crate) fn queue_delay(&self) -> Duration {
+        self.rounds.queue_delay(real_now().nanos())
+    }
+
     /// Sets how long calls may wait for a thread.
     pub(crate) fn set_queue_delay(&self, delay: Duration) {
         self.rounds.set_target(delay);

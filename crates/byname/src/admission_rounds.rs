@@ -125,6 +125,12 @@ impl AdmissionRounds {
         self.change(now, QueueRounds::returned);
     }
 
+    /// How long a task waits for a thread now, as the last probe has measured it. Zero if none was sent lately, which is so while
+    /// no calls come, or if all calls are admitted.
+    pub(crate) fn queue_delay(&self, now: u64) -> Duration {
+        Duration::from_micros(self.lock().delay(now / 1000))
+    }
+
     /// When a caller that was refused may try again. `chance` is random, from 0 to 1, so that they do not all come back at
     /// once.
     pub(crate) fn retry_after(chance: f64) -> Duration {
@@ -186,6 +192,9 @@ const MEMORY: u64 = 500_000;
 /// A longer poll counts as one of this length: it is a defect of the function, and no reason for a longer target.
 const LONGEST_POLL: u64 = 100_000;
 
+/// After this time the last round says nothing of the queue.
+const CURRENT: u64 = 1_000_000;
+
 /// The limit ends after a window in which at most one call of this number was refused. With the whole load the queue then
 /// grows slowly, or not at all.
 const FEW: usize = 8;
@@ -198,6 +207,8 @@ struct QueueRounds {
     /// When the probe was sent that is in the queue.
     sent: Option<u64>,
     next: u64,
+    /// How long the last round took, and when it ended.
+    last: Option<(u64, u64)>,
     /// The calls of this round that were admitted, and those that were refused.
     admitted: usize,
     refused: usize,
@@ -230,6 +241,7 @@ impl QueueRounds {
             phase: QueuePhase::Open,
             sent: None,
             next: 0,
+            last: None,
             admitted: 0,
             refused: 0,
             shares: None,
@@ -306,6 +318,7 @@ impl QueueRounds {
     fn returned(&mut self, now: u64) {
         let Some(sent) = self.sent.take() else { return };
         let took = now.saturating_sub(sent);
+        self.last = Some((took, now));
         let is_late = took >= self.target;
         self.next = if self.base == OFF { u64::MAX } else { now };
         match &mut self.phase {
@@ -321,6 +334,12 @@ impl QueueRounds {
             }
             QueuePhase::Limited { .. } => self.count_round(now),
         }
+    }
+
+    /// How long the last round took. The probe that is still in the queue shows that it is at least as long as its age.
+    fn delay(&self, now: u64) -> u64 {
+        let last = self.last.filter(|(_, ended)| now.saturating_sub(*ended) < CURRENT).map_or(0, |(took, _)| took);
+        self.sent.map_or(last, |sent| last.max(now.saturating_sub(sent)))
     }
 
     /// A call gets its first poll. Whether it may start.
@@ -515,6 +534,25 @@ mod tests {
             assert_eq!(steps.round(100, 20), 1);
             steps
         }
+    }
+
+    #[test]
+    fn the_queue_delay_is_that_of_the_last_round_and_of_the_probe_that_waits() {
+        let mut steps = Steps::new();
+        let delay = |steps: &Steps| steps.rounds.queue_delay(steps.now()).as_millis();
+        assert_eq!(delay(&steps), 0);
+        steps.round(3, 1);
+        assert_eq!(delay(&steps), 3);
+        steps.at += 20;
+        assert!(steps.wants_probe());
+        assert_eq!(delay(&steps), 3, "the next round has just begun");
+        steps.at += 70;
+        assert_eq!(delay(&steps), 70);
+        steps.returned();
+        steps.at += 999;
+        assert_eq!(delay(&steps), 70);
+        steps.at += 1;
+        assert_eq!(delay(&steps), 0, "since then the queue may have gone");
     }
 
     #[test]

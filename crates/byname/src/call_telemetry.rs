@@ -114,7 +114,13 @@ impl CallTelemetry {
 impl RecordedCall {
     /// A call that is served. Its span has the registered name, so that there are never more names than functions. `place` is
     /// set to where it is in its trace, if the span is recorded.
+    #[inline]
     pub(crate) fn served(method: &Method, metadata: &HeaderMap, place: &mut Option<ServedSpan>) -> Self {
+        if may_be_wanted() { Self::open_served(method, metadata, place) } else { Self::none() }
+    }
+
+    #[cold]
+    fn open_served(method: &Method, metadata: &HeaderMap, place: &mut Option<ServedSpan>) -> Self {
         let span = tracing::info_span!(
             // Filters of users may name it.
             target: "byname::dispatch",
@@ -128,16 +134,10 @@ impl RecordedCall {
             { OTEL_NAME } = Empty,
             { OTEL_KIND } = Empty,
         );
-        // If the feature `log` of tracing is on, the values of a disabled span are computed too.
-        if span.is_disabled() { Self::none() } else { Self::open_served(span, &method.name, metadata, place) }
-    }
-
-    #[cold]
-    fn open_served(span: Span, name: &str, metadata: &HeaderMap, place: &mut Option<ServedSpan>) -> Self {
         let Some(mut open) = OpenSpan::new(span, SpanKind::Server) else {
             return Self::none();
         };
-        let exported = open.export(name, RemoteSpan::of(metadata), Some(metadata));
+        let exported = open.export(&method.name, RemoteSpan::of(metadata), Some(metadata));
         let found = exported.map_or_else(|| CallSpan::of_headers(metadata, true), |(span, _)| span);
         open.record_ids(place.get_or_insert_default().get_or_init(|| found).into());
         Self(Some(open))
@@ -146,6 +146,11 @@ impl RecordedCall {
     /// A call that is made.
     #[inline]
     pub(crate) fn made<'s>(name: &str, server: impl FnOnce() -> Option<CalledServer<'s>>) -> Self {
+        if may_be_wanted() { Self::open_made(name, server()) } else { Self::none() }
+    }
+
+    #[cold]
+    fn open_made(name: &str, server: Option<CalledServer<'_>>) -> Self {
         let span = tracing::info_span!(
             target: "byname::client::call",
             "rpc.call",
@@ -161,11 +166,6 @@ impl RecordedCall {
             { OTEL_NAME } = Empty,
             { OTEL_KIND } = Empty,
         );
-        if span.is_disabled() { Self::none() } else { Self::open_made(span, server()) }
-    }
-
-    #[cold]
-    fn open_made(span: Span, server: Option<CalledServer<'_>>) -> Self {
         let open = OpenSpan::new(span, SpanKind::Client);
         if let Some(open) = &open
             && let Some(CalledServer { address, port }) = server
@@ -220,6 +220,12 @@ impl RecordedCall {
             open.close(Some(error.code()), Some(error));
         }
     }
+}
+
+/// Whether a subscriber may want the span of a call. Making a span that none wants costs more than this.
+#[inline]
+fn may_be_wanted() -> bool {
+    LevelFilter::current() >= LevelFilter::INFO
 }
 
 impl Drop for RecordedCall {
@@ -363,7 +369,7 @@ pub(crate) fn record_attempts(sent: u32) {
         SENT.set(sent);
     }
     // It is a number, and the current span is a look-up.
-    if LevelFilter::current() >= LevelFilter::INFO {
+    if may_be_wanted() {
         Span::current().record(ATTEMPTS, sent);
     }
 }

@@ -217,10 +217,14 @@ impl ClientCallRecord {
 
     /// A call of this function begins.
     #[inline]
-    pub(crate) fn begin(function: Arc<ClientFunction>, now: Instant, trace: Option<TraceIds>) -> Self {
+    pub(crate) fn begin(&mut self, function: Arc<ClientFunction>, now: Instant) {
         function.counters().begin();
-        let details = trace.map(|trace| Box::new(CallDetails { trace: Some(trace), attempts: 0 }));
-        Self { function: Some(function), began: Some(now), request_bytes: 0, details }
+        (self.function, self.began) = (Some(function), Some(now));
+    }
+
+    /// Where the call is in its trace.
+    pub(crate) fn belongs_to(&mut self, trace: TraceIds) {
+        self.details.get_or_insert_default().trace = Some(trace);
     }
 
     /// How often the call was sent.
@@ -244,45 +248,66 @@ impl ClientCallRecord {
         }
     }
 
-    /// What the call came to. A stream that answers it is counted until its end.
+    /// What the call came to, and when its answer was read, if that is known. A stream that answers it is counted until its end.
     #[inline]
-    pub(crate) fn end(&mut self, result: &mut Result<Returned, Failure>) {
+    pub(crate) fn end(&mut self, result: &mut Result<Returned, Failure>, read_at: Option<Instant>) {
+        match result {
+            Ok(Returned::Value(ReturnedValue::Encoded(_, value))) => self.succeeded(value.len(), read_at),
+            _ => self.end_seldom(result),
+        }
+    }
+
+    /// Most calls end by this. It is [`count`](Self::count) for a success.
+    #[inline]
+    fn succeeded(&mut self, response_bytes: usize, read_at: Option<Instant>) {
+        let (Some(function), Some(began)) = (self.function.take(), self.began) else { return };
+        let nanos = nanos(read_at.unwrap_or_else(Instant::now).saturating_duration_since(began));
+        if !function.is_known.load(Ordering::Relaxed) {
+            function.is_known.store(true, Ordering::Relaxed);
+        }
+        let number = function.counters.succeeded(nanos, self.request_bytes, response_bytes);
+        if function.recent.wants(None, number..number + 1, nanos) {
+            self.offer(&function, &EndedCall { nanos, ..EndedCall::default() });
+        }
+    }
+
+    #[cold]
+    fn end_seldom(&mut self, result: &mut Result<Returned, Failure>) {
         if self.function.is_none() {
             return;
         }
         let mut ended = EndedCall::default();
         match result {
-            Ok(Returned::Value(ReturnedValue::Encoded(_, bytes))) => ended.response_bytes = bytes.len() as u64,
             Ok(Returned::Value(_)) => {}
-            Ok(Returned::Stream(_)) => return self.follow(result),
+            Ok(Returned::Stream(items)) => {
+                let record = std::mem::replace(self, Self::none());
+                let inner = std::mem::replace(items, Items::new(NoItems));
+                *items = Items::new(ReceivedItems { items: inner, record, received: EndedCall::default() });
+                return;
+            }
             Err(failure) => self.failed(&mut ended, failure),
         }
         self.count(ended);
     }
 
-    #[cold]
-    fn follow(&mut self, result: &mut Result<Returned, Failure>) {
-        if let Ok(Returned::Stream(items)) = result {
-            let record = std::mem::replace(self, Self::none());
-            let inner = std::mem::replace(items, Items::new(NoItems));
-            *items = Items::new(ReceivedItems { items: inner, record, received: EndedCall::default() });
-        }
-    }
-
-    #[inline]
     fn count(&mut self, mut ended: EndedCall) {
         let (Some(function), Some(began)) = (self.function.take(), self.began) else { return };
         ended.nanos = nanos(Instant::now().saturating_duration_since(began));
         ended.request_bytes = self.request_bytes as u64;
-        if ended.code.is_none() && !function.is_known.load(Ordering::Relaxed) {
+        if ended.code.is_none() {
             function.is_known.store(true, Ordering::Relaxed);
         }
         let number = function.counters().end(&ended);
         if function.recent.wants(ended.code, number..number + 1, ended.nanos) {
-            let CallDetails { trace, attempts } = self.details.as_deref().copied().unwrap_or_default();
-            let side = CallSide::Client { url: function.url.to_string(), attempts };
-            function.recent.offer(RecentCall::new(function.name.to_string().into(), &ended, side, trace));
+            self.offer(&function, &ended);
         }
+    }
+
+    #[cold]
+    fn offer(&self, function: &ClientFunction, ended: &EndedCall) {
+        let CallDetails { trace, attempts } = self.details.as_deref().copied().unwrap_or_default();
+        let side = CallSide::Client { url: function.url.to_string(), attempts };
+        function.recent.offer(RecentCall::new(function.name.to_string().into(), ended, side, trace));
     }
 
     #[cold]
@@ -301,8 +326,15 @@ impl Drop for ClientCallRecord {
     #[inline]
     fn drop(&mut self) {
         if self.function.is_some() {
-            self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
+            self.dropped();
         }
+    }
+}
+
+impl ClientCallRecord {
+    #[cold]
+    fn dropped(&mut self) {
+        self.count(EndedCall { code: Some(Code::Cancelled), ..EndedCall::default() });
     }
 }
 
@@ -393,9 +425,14 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
+    fn begun(counters: &ClientCounters, name: &str) -> ClientCallRecord {
+        let mut record = ClientCallRecord::none();
+        record.begin(counters.function(name, None), Instant::now());
+        record
+    }
+
     fn call(counters: &ClientCounters, name: &str, result: Result<Returned, Failure>) {
-        let mut record = ClientCallRecord::begin(counters.function(name, None), Instant::now(), None);
-        record.end(&mut { result });
+        begun(counters, name).end(&mut { result }, None);
     }
 
     fn unknown() -> Result<Returned, Failure> {
@@ -417,7 +454,7 @@ mod tests {
             call(&counters, name, unknown());
         }
         assert_eq!(shown(&counters), [("_OTHER".to_owned(), 3, 0)]);
-        let waits = ClientCallRecord::begin(counters.function("b", None), Instant::now(), None);
+        let waits = begun(&counters, "b");
         assert_eq!(shown(&counters), [("_OTHER".to_owned(), 3, 1)]);
         call(&counters, "b", value());
         let known = [("b".to_owned(), 1, 1), ("_OTHER".to_owned(), 3, 0)];
@@ -436,7 +473,7 @@ mod tests {
     async fn a_call_that_is_dropped_is_cancelled() {
         let counters = ClientCounters::new("http://data:1/rpc".into());
         call(&counters, "f", value());
-        let record = ClientCallRecord::begin(counters.function("f", None), Instant::now(), None);
+        let record = begun(&counters, "f");
         assert_eq!(shown(&counters), [("f".to_owned(), 1, 1)]);
         drop(record);
         assert_eq!(shown(&counters), [("f".to_owned(), 2, 0)]);

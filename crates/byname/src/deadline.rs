@@ -63,6 +63,13 @@ impl DeadlineTimer {
         }
     }
 
+    /// When it fires, if it is armed and has not fired.
+    #[inline]
+    pub(crate) fn armed_at(&self) -> Option<Instant> {
+        let sleep = &self.0.as_ref()?.sleep;
+        (!sleep.is_elapsed()).then(|| sleep.deadline())
+    }
+
     /// Ready after `deadline`. Otherwise the task is woken by then.
     pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = &mut self.armed(deadline).sleep;

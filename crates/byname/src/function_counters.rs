@@ -69,6 +69,15 @@ impl FunctionCounters {
         before
     }
 
+    /// As [`end`](Self::end) for a call that succeeded, which most do.
+    #[inline]
+    pub(crate) fn succeeded(&self, nanos: u64, request_bytes: usize, response_bytes: usize) -> u64 {
+        let before = self.durations(None).add(bucket(nanos), 1, nanos);
+        add(&self.request_bytes, request_bytes as u64);
+        add(&self.response_bytes, response_bytes as u64);
+        before
+    }
+
     /// Items of a caller's stream have come. Their bytes are a part of the request.
     pub(crate) fn receive_items(&self, items: usize, bytes: usize) {
         add(&self.items_received, items as u64);

@@ -108,7 +108,7 @@ impl ServerCallRun {
     pub(crate) fn add(&mut self, function: usize, nanos: u64, request_bytes: usize, response_bytes: usize) {
         let bucket = bucket(nanos);
         if !self.run.takes(function, bucket) {
-            self.flush();
+            self.flush_others();
         }
         self.run.add(function, bucket, nanos, request_bytes, response_bytes);
         self.last = nanos;
@@ -126,6 +126,11 @@ impl ServerCallRun {
 }
 
 impl ServerCallRun {
+    #[cold]
+    fn flush_others(&mut self) {
+        self.flush();
+    }
+
     #[cold]
     fn offer_last(&self, function: usize) {
         let (name, call) = (self.counters.name(Some(function)), EndedCall { nanos: self.last, ..EndedCall::default() });

@@ -18,7 +18,7 @@ use super::Client;
 use super::affinity::{Affinity, ReplicaWish};
 use super::explanation::Explanation;
 use super::frame_attempt::{FrameAttempt, ended_reply};
-use super::frame_connection::{CallHead, CallPayload, FrameConnection};
+use super::frame_connection::{CallHead, CallPayload, FrameCallEnd, FrameConnection};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::replica_choice::ReplicaId;
 use super::route::Route;
@@ -412,6 +412,7 @@ impl<A: Send, R> Call<A, R> {
         if matches!(self.progress, CallState::Unsent) {
             note(format_args!("calls `{}`", self.name));
         }
+        let mut read_at = None;
         let mut done = loop {
             match &mut self.progress {
                 CallState::Unsent => match self.start(cx) {
@@ -422,8 +423,12 @@ impl<A: Send, R> Call<A, R> {
                 CallState::Frames(attempt, time) => {
                     let entered = self.recorded.span().map(Span::enter);
                     let method = self.prepared.as_ref().and_then(|prepared| prepared.method);
-                    let head = CallHead { name: &self.name, method, deadline: time.deadline };
+                    let head = CallHead { name: &self.name, method, deadline: time.deadline, began: None };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
+                    let answered_at = match &ended {
+                        Ok(FrameCallEnd::Answered(.., at)) => Some(*at),
+                        _ => None,
+                    };
                     let tried = attempt.replica();
                     let Some(Route::Remote(service)) =
                         self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
@@ -444,6 +449,7 @@ impl<A: Send, R> Call<A, R> {
                         }
                         Some(reply) => {
                             service.deposit();
+                            read_at = answered_at;
                             if entered.is_some() {
                                 record_attempts(1);
                             }
@@ -472,11 +478,11 @@ impl<A: Send, R> Call<A, R> {
                 }
             }
         }
-        let (progress, prepared) = (std::mem::replace(&mut self.progress, CallState::Over), self.prepared.take());
-        if let (CallState::Frames(_, time), Some(prepared)) = (progress, prepared) {
-            self.compared = ComparedCall::new(prepared.client, prepared.method, time.deadline);
+        if let (CallState::Frames(_, time), Some(prepared)) = (&self.progress, &self.prepared) {
+            self.compared = ComparedCall::new(&prepared.client, prepared.method, time.deadline);
         }
-        self.counted.end(&mut done.result);
+        (self.progress, self.prepared) = (CallState::Over, None);
+        self.counted.end(&mut done.result, read_at);
         if self.recorded.is_some() {
             done.result = std::mem::replace(&mut self.recorded, RecordedCall::none()).end(done.result);
         }
@@ -539,7 +545,10 @@ impl<A: Send, R> Call<A, R> {
         if let Route::Remote(service) = &scope.way {
             // Looking at a service must not change what is seen.
             if !name.starts_with('!') {
-                self.counted = service.begin_record(name, *method, now, trace);
+                self.counted.begin(service.counted(name, *method), now);
+                if let Some(trace) = trace {
+                    self.counted.belongs_to(trace);
+                }
             }
             let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
             service.admit(name, headers, *method, now)?;
@@ -583,7 +592,8 @@ impl<A: Send, R> Call<A, R> {
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
             self.counted.sends(frame.size());
-            let reply = match FrameAttempt::start(chosen, CallHead { name, method: *method, deadline }, frame, cx) {
+            let head = CallHead { name, method: *method, deadline, began: Some(now) };
+            let reply = match FrameAttempt::start(chosen, head, frame, cx) {
                 Ok(attempt) => {
                     self.progress = CallState::Frames(attempt, time);
                     return Ok(());
@@ -720,7 +730,7 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = self.prepared.take() else {
             unreachable!("it is kept until the call goes its way for good");
         };
-        self.compared = ComparedCall::new(prepared.client.clone(), prepared.method, time.deadline);
+        self.compared = ComparedCall::new(&prepared.client, prepared.method, time.deadline);
         prepared
     }
 }

@@ -168,7 +168,7 @@ fn answered(
     ended: FrameCallEnd,
 ) -> Reply {
     match ended {
-        FrameCallEnd::Answered(header, payload) => match frame_connection::read(link.codec(), &header, payload) {
+        FrameCallEnd::Answered(header, payload, _) => match frame_connection::read(link.codec(), &header, payload) {
             Ok(reply) => reply,
             Err(violation) => {
                 let why = format!("the reply of `{name}` can't be read: {violation}");

@@ -84,6 +84,8 @@ struct FrameConnectionState {
     tickets: u64,
     /// No deadline of a call is before this.
     earliest: Option<Instant>,
+    /// When the last call was sent, if the driver has not looked at the clock since.
+    sent_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl FrameConnection {
             most_queued: limits.waiting,
             tickets: 0,
             earliest: None,
+            sent_at: None,
             reported: None,
         };
         Self { state: SharedState::new(state), codec, opened: now, address, instance, keys, until }
@@ -235,6 +238,7 @@ impl FrameConnection {
             let credit = this.flows.open(id, 0, frame.takes_stream());
             frame.set_credit(credit);
         }
+        this.sent_at = call.began.or(this.sent_at);
         frame.put(number, id, &mut this.write_queue);
         self.state.unlock_and_wake(state);
         Poll::Ready(Ok(id))

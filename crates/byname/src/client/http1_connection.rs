@@ -371,21 +371,19 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let start = read.as_ptr().addr();
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for field in response.headers.iter() {
+        let is_invalid = || format!("its header {} is invalid", quoted(field.name));
         let name = match headers::usual_name(field.name) {
-            Some(usual) => Ok(usual),
-            None => HeaderName::from_bytes(field.name.as_bytes()),
+            Some(usual) => usual,
+            None => HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| is_invalid())?,
         };
-        let value = headers::usual_value(field.value).map_or_else(
-            || {
+        let value = match headers::usual_value(field.value) {
+            Some(usual) => usual,
+            None => {
                 let at = field.value.as_ptr().addr().saturating_sub(start);
                 // An empty value may have any position.
                 let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
-                HeaderValue::from_maybe_shared(value)
-            },
-            Ok,
-        );
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(format!("its header {} is invalid", quoted(field.name)));
+                HeaderValue::from_maybe_shared(value).map_err(|_| is_invalid())?
+            }
         };
         headers.append(name, value);
     }

@@ -160,7 +160,7 @@ impl OutgoingCall {
 
     /// The name and the deadline.
     pub(super) fn head(&self) -> CallHead<'_> {
-        CallHead { name: &self.name, method: self.method, deadline: self.deadline }
+        CallHead { name: &self.name, method: self.method, deadline: self.deadline, began: None }
     }
 }
 

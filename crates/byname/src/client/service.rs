@@ -34,7 +34,7 @@ use super::throttle::Throttle;
 use super::tried_replicas::TriedReplicas;
 use crate::address::Address;
 use crate::call_telemetry::{CalledServer, record_attempts, record_hedge, record_retry};
-use crate::client_counters::{ClientCallRecord, ClientCounters};
+use crate::client_counters::{ClientCounters, ClientFunction};
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
@@ -49,7 +49,6 @@ use crate::priority::Priority;
 use crate::request::Reply;
 use crate::runtime::BoxFuture;
 use crate::stats::{ClientStats, ShownReplica};
-use crate::trace_context::TraceIds;
 
 /// Everything that clones of a client share.
 pub(super) struct Service {
@@ -144,16 +143,10 @@ impl Service {
         }
     }
 
-    /// The record of a call that begins now.
+    /// What is counted of this function.
     #[inline]
-    pub(super) fn begin_record(
-        &self,
-        name: &str,
-        method: Option<&'static Method>,
-        now: Instant,
-        trace: Option<TraceIds>,
-    ) -> ClientCallRecord {
-        ClientCallRecord::begin(self.counters.function(name, method), now, trace)
+    pub(super) fn counted(&self, name: &str, method: Option<&'static Method>) -> Arc<ClientFunction> {
+        self.counters.function(name, method)
     }
 
     /// What the clients of its URL have counted.

@@ -34,9 +34,9 @@ pub(super) struct ComparedCall {
 impl ComparedCall {
     /// `None` if nothing is compared: a call within the process hands values over as they are, and the code of types does not run
     /// beside calls if that could end the process.
-    pub(super) fn new(client: Client, method: Option<&'static Method>, deadline: Instant) -> Option<Self> {
+    pub(super) fn new(client: &Client, method: Option<&'static Method>, deadline: Instant) -> Option<Self> {
         let is_compared = matches!(client.scope.way, Route::Remote(_)) && finds_fingerprints();
-        method.filter(|_| is_compared).map(|method| Self { client, method, deadline })
+        method.filter(|_| is_compared).map(|method| Self { client: client.clone(), method, deadline })
     }
 
     /// The error that a comparison may explain: one side could not read what the other one has sent.

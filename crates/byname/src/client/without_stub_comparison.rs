@@ -13,7 +13,7 @@ use crate::outcome::{Failure, Returned};
 pub(super) struct ComparedCall(Infallible);
 
 impl ComparedCall {
-    pub(super) fn new(_: Client, _: Option<&'static Method>, _: Instant) -> Option<Self> {
+    pub(super) fn new(_: &Client, _: Option<&'static Method>, _: Instant) -> Option<Self> {
         None
     }
 

@@ -63,6 +63,12 @@ impl BufferPool {
         self.is_used || self.until.is_some()
     }
 
+    /// Whether [`tidy`](Self::tidy) has to say anew when to call it.
+    #[inline]
+    pub(super) fn is_new_in_use(&self) -> bool {
+        self.is_used && self.until.is_none()
+    }
+
     /// Frees buffers that were not used for a while. Returns when to call this again, if any are kept.
     pub(super) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         if std::mem::take(&mut self.is_used) {

@@ -139,6 +139,12 @@ impl MessageAssembly {
         Ok(())
     }
 
+    /// Whether [`tidy`](Self::tidy) has to say anew when to call it.
+    #[inline]
+    pub(crate) fn is_newly_untidy(&self) -> bool {
+        self.spares.is_new_in_use()
+    }
+
     /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         self.spares.tidy(now)

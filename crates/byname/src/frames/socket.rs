@@ -265,10 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         write_progress: Duration,
         now: Instant,
     ) -> Result<Instant, GivenUp> {
-        let has_progressed = std::mem::take(&mut self.has_progressed);
-        if std::mem::take(&mut self.has_read) || has_progressed {
-            self.keepalive.heard(now);
-        }
+        let has_progressed = self.note_heard(now);
         if has_progressed || !is_blocked {
             self.blocked_since = None;
         }
@@ -286,6 +283,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
         let until = later(*self.blocked_since.get_or_insert(now), write_progress);
         if until <= now { Err(GivenUp::Stalled) } else { Ok(at.min(until)) }
+    }
+
+    /// As [`patience`](Self::patience) of a socket that is not blocked, and whose peer has been heard of a moment ago, so that nothing is
+    /// due earlier than what was due before. `false` if something may be.
+    #[inline]
+    pub(crate) fn goes_on(&mut self, now: Instant) -> bool {
+        self.note_heard(now);
+        self.blocked_since.is_none()
+    }
+
+    /// Notes that the peer is there, if it was heard of since the last call of this. Returns whether it has read what blocked the socket.
+    #[inline]
+    fn note_heard(&mut self, now: Instant) -> bool {
+        let has_progressed = std::mem::take(&mut self.has_progressed);
+        if std::mem::take(&mut self.has_read) || has_progressed {
+            self.keepalive.heard(now);
+        }
+        has_progressed
     }
 
     /// Whether the peer has sent a close frame, and was answered.

@@ -156,6 +156,12 @@ impl WriteQueue {
         at
     }
 
+    /// Whether [`tidy`](Self::tidy) has to say anew when to call it.
+    #[inline]
+    pub(crate) fn is_newly_untidy(&self) -> bool {
+        self.spares.is_new_in_use()
+    }
+
     /// Whether [`tidy`](Self::tidy) has something to release later.
     pub(crate) fn is_untidy(&self) -> bool {
         self.spares.is_in_use()

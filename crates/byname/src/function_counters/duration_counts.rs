@@ -48,14 +48,14 @@ impl DurationCounts {
 /// The bucket of a time in nanoseconds. A time that is the end of a bucket is in it.
 #[inline]
 pub(crate) fn bucket(nanos: u64) -> usize {
-    let micros = nanos.div_ceil(1_000);
-    if micros <= 1 << BITS {
+    // The whole microseconds before the last one that has begun.
+    let before = nanos.saturating_sub(1) / 1_000;
+    if before < 1 << BITS {
         // Quick functions take no longer. These buckets have a microsecond each.
-        return micros.saturating_sub(1) as usize;
+        return before as usize;
     }
-    let plain = plain(micros);
-    let SplitBucket { first, at } = SPLIT[plain];
-    usize::from(first) + usize::from(micros > at)
+    let SplitBucket { first, at } = SPLIT[plain(before)];
+    usize::from(first) + usize::from(before >= at)
 }
 
 /// The longest time of a bucket in microseconds. `None` for the last one, which has no end.
@@ -70,9 +70,10 @@ pub(crate) fn bucket_end(bucket: usize) -> Option<u64> {
     }
 }
 
-/// The bucket by powers of two. A bucket ends at a multiple of its width, and has that time.
-const fn plain(micros: u64) -> usize {
-    let before = micros.saturating_sub(1);
+/// The bucket by powers of two of a time that is longer than `before` microseconds, and not a microsecond longer than that. A bucket
+/// ends at a multiple of its width, and has that time.
+#[inline]
+const fn plain(before: u64) -> usize {
     if before < 1 << BITS {
         return before as usize;
     }
@@ -107,7 +108,7 @@ static SPLIT: [SplitBucket; PLAIN] = {
     while plain_at < PLAIN {
         split[plain_at].first = next;
         next += 1;
-        if bound_at < CONVENTIONAL.len() && plain(CONVENTIONAL[bound_at]) == plain_at {
+        if bound_at < CONVENTIONAL.len() && plain(CONVENTIONAL[bound_at] - 1) == plain_at {
             split[plain_at].at = CONVENTIONAL[bound_at];
             next += 1;
             bound_at += 1;

@@ -149,6 +149,8 @@ struct FrameServer<S> {
     /// Why it accepts no further call, once it does not.
     leaving: Option<EndReason>,
     last_call: Instant,
+    /// When calls were read, if the clock was read since.
+    read_at: Option<Instant>,
     /// Since when calls have been waiting to be read.
     backlog_since: Option<Instant>,
     /// The longest that a call waited for its task, in microseconds, of those whose replies were gathered since everything
@@ -230,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             last_id: 0,
             leaving: None,
             last_call: now,
+            read_at: None,
             backlog_since: None,
             waited: 0,
             clock: now.into_std().into(),
@@ -292,8 +295,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 
     /// Nothing can be done now. Waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<SocketEnd>, SocketEnd> {
-        let now = Instant::now();
+        // The calls that were answered at once took no time that counts here. If none was, a timer may have fired.
+        let known = self.read_at.take();
         let limits = self.endpoint.dispatch().limits();
+        if let Some(now) = known
+            && !unwritten
+            && self.leaving.is_none()
+            && let Some(armed_at) = self.timer.armed_at()
+            && !self.assembly.is_waiting()
+            && !self.assembly.is_newly_untidy()
+            && !self.write_queue.is_newly_untidy()
+            && self.socket.goes_on(now)
+            && (!self.running.is_empty() || armed_at <= later(self.last_call, limits.idle))
+        {
+            self.look = None;
+            return Ok(Poll::Pending);
+        }
+        let now = known.unwrap_or_else(Instant::now);
         let mut at = match self.socket.patience(unwritten, limits.write_progress, now) {
             Ok(at) => at,
             Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
@@ -385,7 +403,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
                         let now = Instant::now();
-                        (self.last_call, self.clock) = (now, real_now());
+                        (self.last_call, self.read_at, self.clock) = (now, Some(now), real_now());
                         self.batch_began = self.clock;
                         now
                     });

@@ -44,8 +44,8 @@ enum SlotState {
 /// How a call ended.
 #[derive(Clone, Debug)]
 pub(in crate::client) enum FrameCallEnd {
-    /// With REPLY or ERROR.
-    Answered(FrameHeader, Bytes),
+    /// With REPLY or ERROR, which was read at this time.
+    Answered(FrameHeader, Bytes, Instant),
     /// Its answer was larger than allowed and was not kept. Says whether the function ran.
     TooLarge(Executed),
     Late,
@@ -198,12 +198,13 @@ mod tests {
     use crate::frames::header::kind;
 
     fn reply(text: &str) -> FrameCallEnd {
-        FrameCallEnd::Answered(FrameHeader::new(kind::REPLY, 0, 0, 0), Bytes::copy_from_slice(text.as_bytes()))
+        let header = FrameHeader::new(kind::REPLY, 0, 0, 0);
+        FrameCallEnd::Answered(header, Bytes::copy_from_slice(text.as_bytes()), Instant::now())
     }
 
     fn answer(calls: &mut CallTable, id: u64) -> Option<String> {
         match calls.poll(id, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(FrameCallEnd::Answered(_, text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            Poll::Ready(FrameCallEnd::Answered(_, text, _)) => Some(String::from_utf8(text.to_vec()).unwrap()),
             Poll::Ready(other) => Some(format!("{other:?}")),
             Poll::Pending => None,
         }

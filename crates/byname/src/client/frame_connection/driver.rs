@@ -38,6 +38,8 @@ pub(in crate::client) struct ConnectionDriver<S> {
     write_progress: Duration,
     timer: DeadlineTimer,
     wakers: Vec<Waker>,
+    /// When answers were read, if the clock was read since.
+    read_at: Option<Instant>,
     /// What the server's GOAWAY says.
     goodbye: Option<Arc<str>>,
     has_ended: bool,
@@ -65,6 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             write_progress: limits.write_progress,
             timer: DeadlineTimer::default(),
             wakers: Vec::new(),
+            read_at: None,
             goodbye: None,
             has_ended: false,
         }
@@ -110,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             self.wake();
             if is_more {
                 // First the callers that were just answered: their next calls are written while the rest is read.
+                self.read_at = None;
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
@@ -128,7 +132,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
 
     /// Nothing can be done now: waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::SocketEnd> {
-        let now = Instant::now();
+        let mut state = self.link.state();
+        // What was done since then took no time that counts here. If nothing was, a timer may have fired.
+        let known = self.read_at.take().max(state.sent_at.take());
+        if let Some(now) = known
+            && !blocked
+            && state.status == ConnectionStatus::Open
+            && let Some(armed_at) = self.timer.armed_at()
+            && state.earliest.is_none_or(|earliest| armed_at <= earliest)
+            && !self.assembly.is_newly_untidy()
+            && !state.write_queue.is_newly_untidy()
+            && self.socket.goes_on(now)
+        {
+            let is_idle = state.calls.waiting() == 0;
+            // It is idle since the last answer.
+            self.idle_since = now;
+            if !is_idle || armed_at <= later(now, self.idle) {
+                return Ok(Poll::Pending);
+            }
+        }
+        let now = known.unwrap_or_else(Instant::now);
         let mut at = match self.socket.patience(blocked, self.write_progress, now) {
             Ok(at) => at,
             Err(GivenUp::Silent) => return Err(timed_out("the server no longer answers")),
@@ -137,7 +160,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         if let Some(tidy) = self.assembly.tidy(now) {
             at = at.min(tidy);
         }
-        let mut state = self.link.state();
         if let Some(tidy) = state.write_queue.tidy(now) {
             at = at.min(tidy);
         }
@@ -197,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         let mut rest = &message[..];
         let mut answers = 0;
         let mut state = self.link.state();
+        let mut read_at = None;
         let mut run = ItemRun::default();
         let codec = self.link.codec;
         // Drops the pieces of answers to calls that no longer wait.
@@ -243,10 +266,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                 kind::REPLY | kind::ERROR | kind::END => {
                     run.end(&mut state, &message, codec, &mut self.wakers)?;
                     self.wakers.extend(state.flows.refuse(header.id));
+                    let now = *read_at.get_or_insert_with(Instant::now);
+                    self.read_at = read_at;
                     let ended = match self.assembly.take(&header, payload)? {
                         Assembled::Part => continue,
-                        Assembled::Whole(payload) => FrameCallEnd::Answered(header, message.slice_ref(payload)),
-                        Assembled::Joined(whole) => FrameCallEnd::Answered(header, whole),
+                        Assembled::Whole(payload) => FrameCallEnd::Answered(header, message.slice_ref(payload), now),
+                        Assembled::Joined(whole) => FrameCallEnd::Answered(header, whole, now),
                         // An ERROR may say that it did not.
                         Assembled::TooLarge if header.kind == kind::ERROR => FrameCallEnd::TooLarge(Executed::Unknown),
                         Assembled::TooLarge => FrameCallEnd::TooLarge(Executed::Yes),

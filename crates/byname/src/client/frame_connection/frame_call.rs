@@ -137,6 +137,8 @@ pub(in crate::client) struct CallHead<'c> {
     /// What its caller knows of the function. A call by name alone knows nothing.
     pub(in crate::client) method: Option<&'static Method>,
     pub(in crate::client) deadline: Instant,
+    /// When it began, if that was a moment ago.
+    pub(in crate::client) began: Option<Instant>,
 }
 
 /// Why a call was not sent.

@@ -65,7 +65,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let link = Arc::new(FrameConnection::new(crate::address::Address::Unix(None), server, codec, &limits, now, 0.5));
     let mut driver = ConnectionDriver::new(link, socket, Bytes::new(), &limits);
     let cx = &mut Context::from_waker(Waker::noop());
-    let asked = CallHead { name: "f", method: None, deadline: now + hour };
+    let asked = CallHead { name: "f", method: None, deadline: now + hour, began: None };
     let args = EncodedArguments { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
     let mut calls: Vec<_> = (0..3).map(|_| Arc::clone(driver.link()).call()).collect();
     let mut ended = [const { None }; 3];
@@ -83,7 +83,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
             }
             if let Poll::Ready(how) = polled {
                 *ended = Some(());
-                if let Ok(FrameCallEnd::Answered(header, payload)) = how {
+                if let Ok(FrameCallEnd::Answered(header, payload, _)) = how {
                     assert!(payload.len() <= LARGEST);
                     let _ = read(codec, &header, payload).map(|reply| format!("{reply:?}"));
                 }

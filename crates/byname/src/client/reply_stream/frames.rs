@@ -125,7 +125,7 @@ impl FrameReplyItems {
             return NextItems::Failed(failure);
         }
         match ended {
-            FrameCallEnd::Answered(header, _) if header.kind == kind::END => NextItems::End,
+            FrameCallEnd::Answered(header, ..) if header.kind == kind::END => NextItems::End,
             FrameCallEnd::Unsent(why) | FrameCallEnd::Unknown(why) => {
                 let why = format!("the stream of `{}` broke off: {why}", self.name);
                 NextItems::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into())
