@@ -40,7 +40,7 @@ use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedI
 use crate::idempotency_key::has_key;
 use crate::interceptor::InterceptorChain;
 use crate::key_store::KeyStore;
-use crate::limits_and_timeouts::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits, in_bytes};
 use crate::metadata;
 use crate::method::Method;
 use crate::networks::NetworkList;
@@ -796,9 +796,9 @@ impl Dispatch {
                 return Reply { result: Ok(Returned::Value(value)), metadata: HeaderMap::new() };
             }
             Ok(Ok(bytes)) => {
-                let (name, length) = (&*request.name, bytes.len());
+                let (name, length) = (&*request.name, in_bytes(bytes.len()));
                 format!(
-                    "the document `{name}` has {length} bytes, and a reply may have at most {limit} (`Limits::message` of the server); a GET has it whole"
+                    "the document `{name}` has {length}, and a reply may have at most {limit} (`Limits::message` of the server); a GET has it whole"
                 )
             }
             _ => "the document could not be made".to_owned(),
