@@ -31,6 +31,9 @@ pub struct ServerStats {
     pub in_flight: usize,
     /// [`Limits::in_flight`](crate::Limits::in_flight), as it is now.
     pub in_flight_limit: usize,
+    /// How long a call waits for a thread now, as [`Limits::queue_delay`](crate::Limits::queue_delay) measures it. Zero while no calls
+    /// come.
+    pub queue_delay: Duration,
     /// Connections that are open now. 0 for a server that is mounted in another.
     pub connections: usize,
     /// All connections that were accepted.
@@ -48,6 +51,8 @@ pub struct ClientStats {
     /// Each function that was called, by name. A function that is called by a name the service does not know counts as `_OTHER`, and so
     /// does each name beyond the first 1,000.
     pub functions: Vec<FunctionStats>,
+    /// Calls that wait now, until a connection is free or until the server accepts more at once.
+    pub waiting: usize,
     /// Connections that are open now.
     pub connections: usize,
     /// All connections that were opened.
@@ -109,6 +114,7 @@ impl CountedDocument {
 impl ClientStats {
     /// Adds what the clients of another URL have counted.
     fn merge(&mut self, other: Self) {
+        self.waiting += other.waiting;
         self.connections += other.connections;
         self.connections_opened += other.connections_opened;
         for function in other.functions {
