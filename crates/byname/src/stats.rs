@@ -107,6 +107,9 @@ impl fmt::Debug for ServerStats {
         let mut stats = f.debug_struct("ServerStats");
         stats.field("instance", &self.instance).field("uptime", &self.uptime);
         stats.field("in_flight", &format_args!("{} of {}", self.in_flight, self.in_flight_limit));
+        if !self.queue_delay.is_zero() {
+            stats.field("queue_delay", &self.queue_delay);
+        }
         stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_accepted));
         if self.draining {
             stats.field("draining", &true);
@@ -124,6 +127,9 @@ impl fmt::Debug for ClientStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut stats = f.debug_struct("ClientStats");
         stats.field("url", &self.url);
+        if self.waiting > 0 {
+            stats.field("waiting", &self.waiting);
+        }
         stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_opened));
         CalledFunctions(&self.functions).put_into(&mut stats);
         stats.finish()
@@ -291,19 +297,21 @@ mod tests {
             other: of("_OTHER", &never),
             in_flight: 1,
             in_flight_limit: 10,
+            queue_delay: Duration::from_millis(7),
             connections: 2,
             connections_accepted: 4,
             draining: false,
         };
-        let head = r#"ServerStats { instance: "07", uptime: 3s, in_flight: 1 of 10, connections: 2 of 4"#;
+        let head = r#"ServerStats { instance: "07", uptime: 3s, in_flight: 1 of 10, queue_delay: 7ms, connections: 2 of 4"#;
         assert_eq!(format!("{stats:?}"), format!("{head}, functions: [{add}], functions_not_called: 2 }}"));
         let client = ClientStats {
             url: "http://data/rpc".into(),
             functions: vec![of("add", &counters)],
+            waiting: 2,
             connections: 1,
             connections_opened: 3,
         };
-        let head = r#"ClientStats { url: "http://data/rpc", connections: 1 of 3"#;
+        let head = r#"ClientStats { url: "http://data/rpc", waiting: 2, connections: 1 of 3"#;
         assert_eq!(format!("{client:?}"), format!("{head}, functions: [{add}] }}"));
     }
 
