@@ -40,7 +40,7 @@ use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedI
 use crate::idempotency_key::has_key;
 use crate::interceptor::InterceptorChain;
 use crate::key_store::KeyStore;
-use crate::limits_and_timeouts::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits, in_bytes};
 use crate::metadata;
 use crate::method::Method;
 use crate::networks::NetworkList;
@@ -66,6 +66,9 @@ const DEEPEST: usize = 128;
 
 /// The most functions and blocks that one line of the log names as not served, or as closed to everybody.
 const NAMED: usize = 8;
+
+/// The most functions that the line about the start of a server names.
+const NAMED_SERVED: usize = 20;
 
 /// The most bytes of a name in the access log that no function has.
 const LOGGED_NAME: usize = 128;
@@ -228,25 +231,21 @@ impl Dispatch {
         self.registry.methods().map(|method| &**method)
     }
 
-    /// Logs the functions that are linked into this program but not served.
+    /// The names of the functions, as one line of the log has them.
+    pub(crate) fn names_for_log(&self) -> String {
+        let named: Vec<_> = self.methods().take(NAMED_SERVED).map(|method| &*method.name).collect();
+        format!("{}{}", named.join(", "), and_more(self.methods().len().saturating_sub(NAMED_SERVED)))
+    }
+
+    /// Logs the functions that are linked into this program but not served. Those that were probably forgotten are seen at INFO.
     pub(crate) fn log_not_served(&self) {
-        let linked = self.registry.not_served();
-        if linked.is_empty() {
-            return;
+        let (forgotten, others) = self.registry.forgotten_and_others();
+        if let Some(line) = not_served(&forgotten) {
+            tracing::info!("{line}");
         }
-        let and_more = |more| if more == 0 { String::new() } else { format!(" and {more} more") };
-        let named = linked.iter().take(NAMED).map(|linked| {
-            let specs = linked.specs();
-            let names: Vec<_> = specs.iter().take(NAMED_METHODS).map(|spec| format!("`{}`", spec.name)).collect();
-            let (names, more) = (names.join(", "), and_more(specs.len().saturating_sub(NAMED_METHODS)));
-            let ((file, line), remedy) = (linked.place(), linked.remedy());
-            format!("{names}{more} at {file}:{line} (add {remedy})")
-        });
-        let named = named.collect::<Vec<_>>().join(", ");
-        let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
-        let (count, more) = (functions(&linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
-        let are = if count == 1 { "function is" } else { "functions are" };
-        tracing::info!("{count} `#[rpc]` {are} linked but not served: {named}{more}");
+        if let Some(line) = not_served(&others) {
+            tracing::debug!("{line}");
+        }
     }
 
     /// Warns about functions that nobody can call, because there are rules and none matches them.
@@ -256,8 +255,7 @@ impl Dispatch {
             return;
         }
         let named: Vec<_> = closed.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-        let (named, more) = (named.join(", "), closed.len().saturating_sub(NAMED));
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let (named, more) = (named.join(", "), and_more(closed.len().saturating_sub(NAMED)));
         let them = if closed.len() == 1 { "it" } else { "them" };
         tracing::warn!("no rule matches {named}{more}: nobody can call {them}; add a rule by `Server::allow`");
     }
@@ -799,9 +797,9 @@ impl Dispatch {
                 return Reply { result: Ok(Returned::Value(value)), metadata: HeaderMap::new() };
             }
             Ok(Ok(bytes)) => {
-                let (name, length) = (&*request.name, bytes.len());
+                let (name, length) = (&*request.name, in_bytes(bytes.len()));
                 format!(
-                    "the document `{name}` has {length} bytes, and a reply may have at most {limit} (`Limits::message` of the server); a GET has it whole"
+                    "the document `{name}` has {length}, and a reply may have at most {limit} (`Limits::message` of the server); a GET has it whole"
                 )
             }
             _ => "the document could not be made".to_owned(),
@@ -908,6 +906,26 @@ impl items::ItemSource for IncomingItems {
 pub(crate) fn stopping(name: &str) -> Error {
     let why = format!("the server is stopping and ends the stream of `{name}`; call it again for another");
     Error::new(Code::Unavailable, why).executed_is(Executed::Yes)
+}
+
+/// What a line of the log says of these functions, if there are any.
+fn not_served(linked: &[NotServed]) -> Option<String> {
+    let named = linked.iter().take(NAMED).map(|linked| {
+        let specs = linked.specs();
+        let names: Vec<_> = specs.iter().take(NAMED_METHODS).map(|spec| format!("`{}`", spec.name)).collect();
+        let (names, more) = (names.join(", "), and_more(specs.len().saturating_sub(NAMED_METHODS)));
+        let ((file, line), remedy) = (linked.place(), linked.remedy());
+        format!("{names}{more} at {file}:{line} (add {remedy})")
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
+    let (count, more) = (functions(linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
+    let are = if count == 1 { "function is" } else { "functions are" };
+    (count > 0).then(|| format!("{count} `#[rpc]` {are} linked but not served: {named}{more}"))
+}
+
+fn and_more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" and {count} more") }
 }
 
 fn did_you_mean(near: &[&str]) -> String {

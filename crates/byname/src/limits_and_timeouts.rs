@@ -187,9 +187,19 @@ impl Limit {
     }
 }
 
+/// A size, as messages have it.
+pub(crate) fn in_bytes(size: usize) -> String {
+    if size == 1 { "1 byte".to_owned() } else { format!("{size} bytes") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_is_no_plural() {
+        assert_eq!([0, 1, 2].map(in_bytes), ["0 bytes", "1 byte", "2 bytes"]);
+    }
 
     #[test]
     fn the_age_of_connections_differs_by_a_fifth() {

@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::untrusted_text::quoted;
 
 /// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
@@ -195,8 +195,9 @@ pub(crate) fn check_taken(headers: &HeaderMap, limit: usize) -> Result<(), Error
 /// The headers of a call are more than a server takes.
 pub(crate) fn too_large(limit: usize) -> Error {
     let why = format!(
-        "the headers of the call are larger than {limit} bytes (`Limits::header` of the server) or more than \
-         {MOST_TAKEN}; send less in them, or raise the limit"
+        "the headers of the call are larger than {} (`Limits::header` of the server) or more than \
+         {MOST_TAKEN}; send less in them, or raise the limit",
+        in_bytes(limit)
     );
     Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Header)
 }

@@ -171,6 +171,23 @@ impl Registry {
         found
     }
 
+    /// What is [not served](Self::not_served): first what was probably forgotten, because at least as many functions of its module are
+    /// registered here as are not, and then the rest, such as another tier in the same program.
+    pub(crate) fn forgotten_and_others(&self) -> (Vec<NotServed>, Vec<NotServed>) {
+        let mut served = HashMap::new();
+        for entry in &self.entries {
+            *served.entry(entry.handler.method.source.module).or_insert(0) += 1;
+        }
+        let (linked, mut left_out) = (self.not_served(), HashMap::new());
+        for linked in &linked {
+            *left_out.entry(linked.module()).or_insert(0) += linked.specs().len();
+        }
+        linked.into_iter().partition(|linked| {
+            let module = linked.module();
+            served.get(module).is_some_and(|served| *served >= left_out[module])
+        })
+    }
+
     /// What is linked into this program under this name and not registered here.
     pub(crate) fn not_served_as(&self, name: &str) -> Option<NotServed> {
         let is_named = |spec: &&MethodSpec| spec.name == name || spec.aliases.contains(&name);
@@ -231,6 +248,10 @@ impl NotServed {
             NotServed::Function(linked) => std::slice::from_ref(&linked.spec),
             NotServed::Block(linked) => (linked.methods)(),
         }
+    }
+
+    fn module(&self) -> &'static str {
+        self.specs().first().map_or("", |spec| spec.module)
     }
 
     /// Its file and line.

@@ -4,6 +4,7 @@ mod open_metrics;
 mod stats_json;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 pub(crate) use self::open_metrics::{MetricsFormat, open_metrics};
@@ -15,7 +16,7 @@ use crate::function_counters::{CountedDurations, CountedFunction, bucket_end};
 /// Prometheus, and `GET /rpc/!stats` as JSON.
 ///
 /// The counters only grow. For a rate, subtract two of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ServerStats {
     /// The random number of the server. Another one has begun to count anew.
@@ -43,7 +44,7 @@ pub struct ServerStats {
 }
 
 /// What a client has counted since it was made: [`Client::stats`](crate::Client::stats). All handles of a client count together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientStats {
     /// The URL of the service.
@@ -60,7 +61,7 @@ pub struct ClientStats {
 }
 
 /// What was counted of the calls of one function.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FunctionStats {
     /// Its registered name.
@@ -98,6 +99,86 @@ pub(crate) enum CountedDocument {
     Stats,
     /// In the text format of OpenMetrics.
     Metrics,
+}
+
+impl fmt::Debug for ServerStats {
+    /// Short enough for a log: functions that were not called are one number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stats = f.debug_struct("ServerStats");
+        stats.field("instance", &self.instance).field("uptime", &self.uptime);
+        stats.field("in_flight", &format_args!("{} of {}", self.in_flight, self.in_flight_limit));
+        stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_accepted));
+        if self.draining {
+            stats.field("draining", &true);
+        }
+        CalledFunctions(&self.functions).put_into(&mut stats);
+        if self.other.is_called() {
+            stats.field("other", &self.other);
+        }
+        stats.finish()
+    }
+}
+
+impl fmt::Debug for ClientStats {
+    /// Short enough for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stats = f.debug_struct("ClientStats");
+        stats.field("url", &self.url);
+        stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_opened));
+        CalledFunctions(&self.functions).put_into(&mut stats);
+        stats.finish()
+    }
+}
+
+impl fmt::Debug for FunctionStats {
+    /// On one line: figures that are 0 are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, calls, in_flight, errors, shed, request_bytes, response_bytes, .. } = self;
+        write!(f, "{name} {{ calls: {calls}")?;
+        for (code, count) in errors {
+            write!(f, ", {code}: {count}")?;
+        }
+        for (label, share) in [("p50", 0.5), ("p99", 0.99)].into_iter().filter(|_| *calls > 0) {
+            match self.percentile(share) {
+                Some(time) => write!(f, ", {label}: {time:?}")?,
+                None => write!(f, ", {label}: above 67s")?,
+            }
+        }
+        for (label, count) in [
+            ("in_flight", in_flight),
+            ("shed", shed),
+            ("retries", &self.retries),
+            ("hedges", &self.hedges),
+            ("request_bytes", request_bytes),
+            ("response_bytes", response_bytes),
+            ("items_received", &self.items_received),
+            ("items_sent", &self.items_sent),
+        ] {
+            if *count > 0 {
+                write!(f, ", {label}: {count}")?;
+            }
+        }
+        f.write_str(" }")
+    }
+}
+
+/// The functions of a server or of a client, as `Debug` shows them.
+struct CalledFunctions<'s>(&'s [FunctionStats]);
+
+impl CalledFunctions<'_> {
+    fn put_into(&self, stats: &mut fmt::DebugStruct<'_, '_>) {
+        stats.field("functions", self);
+        let not_called = self.0.iter().filter(|function| !function.is_called()).count();
+        if not_called > 0 {
+            stats.field("functions_not_called", &not_called);
+        }
+    }
+}
+
+impl fmt::Debug for CalledFunctions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().filter(|function| function.is_called())).finish()
+    }
 }
 
 impl CountedDocument {
@@ -146,6 +227,10 @@ impl FunctionStats {
         }
     }
 
+    fn is_called(&self) -> bool {
+        self.calls + self.in_flight > 0
+    }
+
     /// Adds what was counted elsewhere of a function of the same name.
     fn merge(&mut self, other: Self) {
         let mut counted = std::mem::take(&mut self.counted);
@@ -186,6 +271,41 @@ impl FunctionStats {
 mod tests {
     use super::*;
     use crate::function_counters::{EndedCall, FunctionCounters};
+
+    #[test]
+    fn statistics_are_short_enough_for_a_log() {
+        let counters = FunctionCounters::default();
+        let call = EndedCall { nanos: 1_000_000, request_bytes: 5, response_bytes: 3, ..EndedCall::default() };
+        for _ in 0..9 {
+            counters.end(&call);
+        }
+        counters.end(&EndedCall { code: Some(Code::NotFound), ..call });
+        let of = |name: &'static str, counters: &FunctionCounters| FunctionStats::new(name.into(), 0, counters.read());
+        let add = "add { calls: 10, not_found: 1, p50: 1.024ms, p99: 1.024ms, request_bytes: 50, response_bytes: 30 }";
+        assert_eq!(format!("{:#?}", of("add", &counters)), add);
+        let never = FunctionCounters::default();
+        let stats = ServerStats {
+            instance: "07".into(),
+            uptime: Duration::from_secs(3),
+            functions: vec![of("add", &counters), of("sub", &never), of("mul", &never)],
+            other: of("_OTHER", &never),
+            in_flight: 1,
+            in_flight_limit: 10,
+            connections: 2,
+            connections_accepted: 4,
+            draining: false,
+        };
+        let head = r#"ServerStats { instance: "07", uptime: 3s, in_flight: 1 of 10, connections: 2 of 4"#;
+        assert_eq!(format!("{stats:?}"), format!("{head}, functions: [{add}], functions_not_called: 2 }}"));
+        let client = ClientStats {
+            url: "http://data/rpc".into(),
+            functions: vec![of("add", &counters)],
+            connections: 1,
+            connections_opened: 3,
+        };
+        let head = r#"ClientStats { url: "http://data/rpc", connections: 1 of 3"#;
+        assert_eq!(format!("{client:?}"), format!("{head}, functions: [{add}] }}"));
+    }
 
     #[test]
     fn a_percentile_is_the_end_of_a_bucket() {

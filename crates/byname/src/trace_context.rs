@@ -278,25 +278,51 @@ pub(crate) fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Puts the baggage of a call that is served into the headers of a call that is made meanwhile: whole members, from the front, as
-/// many as may be passed on.
+/// many as may be passed on. Baggage that is not valid is dropped as a whole.
 pub(crate) fn pass_baggage_on(served: &HeaderMap, made: &mut HeaderMap) {
     let mut passed = String::new();
-    let values = served.get_all(BAGGAGE).iter().filter_map(|value| value.to_str().ok());
-    let members = values.flat_map(|value| value.split(',')).map(|member| member.trim_matches([' ', '\t']));
-    for member in members.filter(|member| !member.is_empty()).take(MOST_BAGGAGE_MEMBERS) {
-        if passed.len() + 1 + member.len() > LONGEST_BAGGAGE {
-            break;
+    let (mut count, mut is_full) = (0, false);
+    for value in served.get_all(BAGGAGE) {
+        let Ok(value) = value.to_str() else {
+            return;
+        };
+        for member in value.split(',').map(trimmed).filter(|member| !member.is_empty()) {
+            if !is_baggage_member(member) {
+                return;
+            }
+            count += 1;
+            is_full |= count > MOST_BAGGAGE_MEMBERS || passed.len() + 1 + member.len() > LONGEST_BAGGAGE;
+            if !is_full {
+                passed.push_str(if passed.is_empty() { "" } else { "," });
+                passed.push_str(member);
+            }
         }
-        if !passed.is_empty() {
-            passed.push(',');
-        }
-        passed.push_str(member);
     }
     if !passed.is_empty()
         && let Ok(value) = HeaderValue::try_from(passed)
     {
         made.insert(BAGGAGE, value);
     }
+}
+
+/// Whether this is a key with its value, and with properties if it has any.
+fn is_baggage_member(member: &str) -> bool {
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(is_token);
+    let is_value = |value: &str| value.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\'));
+    let is_pair = |(key, value): (&str, &str)| is_key(trimmed(key)) && is_value(trimmed(value));
+    let mut parts = member.split(';');
+    parts.next().and_then(|first| first.split_once('=')).is_some_and(is_pair)
+        && parts.all(|property| property.split_once('=').map_or_else(|| is_key(trimmed(property)), is_pair))
+}
+
+/// Whether a name of HTTP may have this byte.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Without the white space of HTTP around it.
+fn trimmed(part: &str) -> &str {
+    part.trim_matches([' ', '\t'])
 }
 
 /// The key of a member of a `tracestate`, if the member is valid.
@@ -444,6 +470,28 @@ mod tests {
         };
         assert_eq!(passed(&["a=1;x=y, b=2", "c=%20"]).unwrap(), "a=1;x=y,b=2,c=%20");
         assert_eq!(passed(&[]), None);
+        let valid = ["a= 1 ; x = y ;z,,b=", "!#$%&'*+-.^_`|~=a=b!#:<[]~", "a=1;x", "k=%E2%82%AC"];
+        for valid in valid {
+            assert!(passed(&[valid]).is_some(), "{valid}");
+        }
+        for invalid in [
+            "not baggage at all",
+            "a",
+            "=1",
+            "a b=1",
+            "a=b c",
+            "a=\"b\"",
+            "a=b\\c",
+            "a=1;",
+            "a=1;=y",
+            "a=1;x=y z",
+            "a(=1",
+            "a=ü",
+            "a=1, b",
+        ] {
+            assert_eq!(passed(&[invalid]), None, "{invalid}");
+            assert_eq!(passed(&["a=1", invalid]), None, "all of it goes: {invalid}");
+        }
         let (long, short) = (format!("a={}", "v".repeat(LONGEST_BAGGAGE - 5)), "b=2");
         assert_eq!(passed(&[short, &long]).unwrap(), short, "whole members");
         let members = |count| (0..count).map(|at| format!("k{at}=1")).collect::<Vec<_>>().join(",");

@@ -1382,12 +1382,12 @@ async fn functions(page: &mut Page) {
     page.add(
         "The function is linked but not served",
         failed(without.call::<()>("nothing", ()).await),
-        "Add the function to the server. At its start the server logs every function that is linked but not served.",
+        "Add the function to the server. At its start the server logs each function that is linked but not served, at DEBUG if it serves less than half of the function's module.",
     );
     page.add(
         "The method is linked but no instance is served",
         failed(without.call::<i64>("bump", (1,)).await),
-        "Give the server an instance. At its start the server logs every method that is linked but not served.",
+        "Give the server an instance. At its start the server logs each method that is linked but not served, at DEBUG if it serves less than half of the method's module.",
     );
     page.add(
         "The function panicked",

@@ -308,10 +308,15 @@ async fn the_log_says_what_is_served_and_from_where() {
     let lines = log.lines();
     for words in ["serving `add(a: i64, b: i64) -> i64` of byname", "serving `x.add(a: i64, b: i64) -> i64` of byname"]
     {
-        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("DEBUG") && line.contains(words)), "{words}: {lines:?}");
     }
     let address = format!("serving 2 functions at http://{}/rpc", running.address);
-    assert!(lines.iter().any(|line| line.contains(&address)), "{lines:?}");
+    let seen: Vec<_> = lines.iter().filter(|line| line.starts_with("INFO")).collect();
+    assert!(seen.len() == 1 && seen[0].contains(&address) && seen[0].contains("functions=add, x.add"), "{lines:?}");
+    let many = (0..500).fold(Server::new(), |server, at| server.function(format!("f{at}"), || async {}));
+    let _running = Running::new(many).await;
+    let line = log.until("serving 500 functions").await;
+    assert!(line.contains("f0, f1, ") && line.contains("f19 and 480 more"), "{line}");
 }
 
 #[tokio::test]
@@ -343,13 +348,30 @@ async fn the_log_names_functions_that_are_linked_and_not_served() {
     let other = everything().function("other.add", || async {});
     for (server, is_missing) in [(everything(), true), (everything().method::<renamed>(), false), (other, true)] {
         let running = Running::new(server).await;
+        // Of the module of the harness it serves most.
         let line = log.until(words).await;
+        assert!(
+            line.starts_with("INFO") && line.contains("1 `#[rpc]` function is") && line.contains("`pass` at"),
+            "{line}"
+        );
+        // Both lines are written at once.
+        let others = log.lines().into_iter().find(|line| line.contains(words)).unwrap_or_default();
         let place = "`other.add` at crates/byname/tests/lifecycle.rs:";
         let how = "(add `.method::<lifecycle::renamed>()`)";
-        assert_eq!(line.contains(place) && line.contains(how), is_missing, "{line}");
-        assert!(!line.contains("x.add") && line.starts_with("INFO"), "{line}");
+        assert_eq!(others.contains(place) && others.contains(how), is_missing, "{others}");
+        assert!(!others.contains("x.add") && others.starts_with("DEBUG"), "{others}");
         within(running.stopped()).await.unwrap();
     }
+    // One of many functions of a module was probably forgotten.
+    let most = server!()
+        .inject_as("counter", Counter::default())
+        .inject_as("x", Adder)
+        .inject_as("y", Aliased)
+        .inject_as("z", Arc::new(Paper))
+        .inject_as("gate", Gate::new().0);
+    let _running = Running::new(most).await;
+    let line = log.until(words).await;
+    assert!(line.starts_with("INFO") && line.contains("`lifecycle::Meeting`"), "{line}");
     // A server that is mounted says so as well.
     let _service = one().into_service().unwrap();
     let line = log.until(words).await;

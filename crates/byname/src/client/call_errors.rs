@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline;
 use crate::error::{Code, Error, Executed};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::Failure;
 use crate::request::Reply;
 
@@ -47,8 +47,9 @@ pub(super) fn set_replica(reply: &mut Reply, replica: impl FnOnce() -> Option<Ad
 pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: Executed) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
-        "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise \
-         it{shorter}"
+        "the reply of `{name}` is larger than {} (`Limits::message` of the client); ask for less, or raise \
+         it{shorter}",
+        in_bytes(limit)
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(executed)
 }

@@ -34,7 +34,7 @@ use crate::frames::header::{FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::{self, Hello, NAMES, reply, stream};
 use crate::frames::{FlowControl, ShapeExchange, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
-use crate::limits_and_timeouts::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits, in_bytes};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
@@ -331,8 +331,9 @@ fn window(limits: &Limits) -> usize {
 pub(super) fn too_large(name: &str, codec: Codec, size: usize, largest: usize) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
-        "the request of `{name}` has {size} bytes, more than the {largest} that the server takes (`Limits::message` of \
-         the server); send less, or raise the limit{shorter}"
+        "the request of `{name}` has {}, more than the {largest} that the server takes (`Limits::message` of \
+         the server); send less, or raise the limit{shorter}",
+        in_bytes(size)
     );
     Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }

@@ -10,7 +10,7 @@ use serde_core::Serialize;
 use super::items::{EncodedItems, ItemBatch, OVERHEAD, ROOM};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 
 /// The most items that are made in one go, whoever else waits.
 const AT_ONCE: usize = 256;
@@ -76,8 +76,8 @@ impl ItemSink {
         if end - start > self.largest {
             self.bytes.truncate(start);
             let why = format!(
-                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise the limit{}",
-                end - start,
+                "an item of the stream has {}, more than {} (`Limits::message`); make it smaller, or raise the limit{}",
+                in_bytes(end - start),
                 self.largest,
                 codec::shorter(codec)
             );

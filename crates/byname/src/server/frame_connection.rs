@@ -44,7 +44,7 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, ShapeExchange, SharedState, SharedStreams,
     SocketEnd, Violation, WriteQueue, wake,
 };
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
@@ -796,10 +796,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Some(begun) => begun,
             None => self.record(header, &HeaderMap::new(), Instant::now(), None),
         };
-        let limit = self.endpoint.dispatch().limits().message;
+        let limit = in_bytes(self.endpoint.dispatch().limits().message);
         let shorter = codec::shorter(self.codec.unwrap_or_default());
         let why = format!(
-            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
+            "the request has more than {limit} (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
         self.put(header.id, error.into(), "", record);
@@ -894,8 +894,9 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
 fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
-        "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
-         raise the limit{shorter}"
+        "the reply of `{name}` has {}, more than {limit} (`Limits::message` of the server); return less, or \
+         raise the limit{shorter}",
+        in_bytes(length)
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Server;
 use super::announcement::Announcement;
@@ -313,10 +313,11 @@ async fn run(bound: Bound) -> Result<(), Error> {
     for method in dispatch.methods() {
         let package = method.source.package;
         let of = if package.is_empty() { "" } else { " of " };
-        info!("serving `{}`{of}{package}", method.signature());
+        debug!("serving `{}`{of}{package}", method.signature());
     }
     dispatch.log_not_served();
     dispatch.log_closed();
+    let names = dispatch.names_for_log();
     for address in addresses {
         let scheme = match address.is_unix() {
             true => "",
@@ -325,7 +326,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
         };
         let (count, path) = (dispatch.methods().len(), endpoint.path());
         let (s, comma) = (if count == 1 { "" } else { "s" }, if scheme.is_empty() { ", " } else { "" });
-        info!("serving {count} function{s} at {scheme}{address}{comma}{path}");
+        info!(functions = names, "serving {count} function{s} at {scheme}{address}{comma}{path}");
     }
     let _reloading = endpoint
         .tls()

@@ -22,7 +22,7 @@ use crate::codec::{self, Codec};
 use crate::content_coding::{ContentCoding, PieceDecoder};
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::Returned;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::request::Reply;
@@ -188,9 +188,9 @@ impl HttpReplyItems {
                 Ok(None) => {}
                 Err(LineTooLong) if !spans.is_empty() => {}
                 Err(LineTooLong) => {
-                    let limit = self.connections.limits.message;
+                    let limit = in_bytes(self.connections.limits.message);
                     let why = format!(
-                        "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
+                        "an item of the stream of `{}` is larger than {limit} (`Limits::message` of the client); ask \
                          for smaller ones, or raise the limit{}",
                         self.name,
                         codec::shorter(Codec::Json)

@@ -18,7 +18,7 @@ use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Found, SenderEnd, SharedState, StreamSender, wake};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
@@ -70,8 +70,9 @@ pub(super) async fn answer(
 /// The error for an item of the caller's stream that is larger than the server accepts.
 pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
     let why = format!(
-        "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it smaller, or raise \
+        "an item of the stream has more than {} (`Limits::message` of the server); make it smaller, or raise \
          it{}",
+        in_bytes(limit),
         codec::shorter(codec)
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)

@@ -27,7 +27,7 @@ use crate::content_coding::ContentCoding;
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
@@ -245,9 +245,10 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let (length, limit) = (reply.body.len(), self.endpoint().dispatch().limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                "the reply of `{}` has {}, more than {limit} (`Limits::message` of the server); \
                  return less, or raise the limit{}",
                 called.name,
+                in_bytes(length),
                 codec::shorter(Codec::Json)
             );
             return Err(does_not_fit(why).into());

@@ -20,6 +20,7 @@ use crate::call_record::CallRecord;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::idempotency_key::has_key;
+use crate::limits_and_timeouts::in_bytes;
 use crate::outcome::Returned;
 use crate::request::CallArguments;
 use crate::wire::{Way, json_rpc_format};
@@ -124,9 +125,10 @@ async fn answer_to(
     if of_function && fits().is_err() {
         let (length, limit) = (body.len(), caller.endpoint().dispatch().limits().message);
         let why = format!(
-            "the reply of `{}` has {length} bytes, and all replies of an answer together may have at most {limit} \
+            "the reply of `{}` has {}, and all replies of an answer together may have at most {limit} \
              (`Limits::message` of the server){}",
             called.name,
+            in_bytes(length),
             codec::shorter(Codec::Json)
         );
         return (Some(refuse(&id, does_not_fit(why), record)), HeaderMap::new());

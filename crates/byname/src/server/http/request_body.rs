@@ -18,7 +18,7 @@ use crate::codec::{self, Codec};
 use crate::content_coding::CodingError;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
-use crate::limits_and_timeouts::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits, in_bytes};
 use crate::server::connection_timeouts::ConnectionActivity;
 
 /// The body of a request: hyper's own, or one that the layers of another server have wrapped.
@@ -48,10 +48,10 @@ pub(super) async fn read<B: Body<Error: Into<Box<dyn std::error::Error + Send + 
 ) -> Result<Bytes, Error> {
     let BodyDeadline { deadline, by_caller } = until;
     let too_large = || {
-        let limit = limits.message;
+        let limit = in_bytes(limits.message);
         let shorter = codec::shorter(Codec::Json);
         let why = format!(
-            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
+            "the request is larger than {limit} (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
     };

@@ -17,7 +17,7 @@ use crate::codec::{self, Codec};
 use crate::content_coding::{BodyEncoder, ContentCoding, PIECE};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
@@ -312,9 +312,9 @@ impl<B: RequestBody> RequestLines<B> {
                 Ok(None) => {}
                 Err(LineTooLong) => {
                     let why = format!(
-                        "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
+                        "a line of the request has more than {} (`Limits::message` of the server); send shorter \
                          ones, or raise the limit{}",
-                        self.longest,
+                        in_bytes(self.longest),
                         codec::shorter(Codec::Json)
                     );
                     return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
