@@ -52,6 +52,8 @@ export interface ClientStats {
   functions: FunctionStats[];
   connections: number;
   opened: number;
+  /** Calls that wait for a connection. */
+  waiting: number;
   replicas: ReplicaStats[];
 }
 
@@ -337,6 +339,7 @@ export function readSample(value: Json): Sample {
       functions: list(member(client, "functions")).map(readFunction),
       connections: figure(member(client, "connections")),
       opened: figure(member(client, "connections_opened")),
+      waiting: figure(member(client, "waiting")),
       replicas: list(member(client, "replicas")).map((replica): ReplicaStats => ({
         address: text(member(replica, "address")) ?? "",
         state: text(member(replica, "state")) ?? "",

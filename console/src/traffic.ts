@@ -323,7 +323,7 @@ export class ServerView extends LiveView {
         return h("tr", {}, h("th", { scope: "row" }, visible(one.name)), cell(rate(now.callsPerSecond)), cell(duration(now.p50)), cell(duration(now.p99)), cell(count(one.calls)), cell(count(one.errors)), cell(count(one.retries)));
       });
       const replicas = client.replicas.map((replica) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, visible(replica.address))), h("td", {}, h("span", { class: `status ${["in use", "gets calls"].includes(replica.state) ? "good" : "warn"}` }, visible(replica.state))), cell(String(replica.inFlight)), cell(duration(replica.latencyUs))));
-      return h("div", { class: "client" }, h("h3", {}, h("code", {}, visible(client.url))), h("p", { class: "quiet" }, `${client.connections} ${client.connections === 1 ? "connection" : "connections"}, ${client.opened} opened since the start`),
+      return h("div", { class: "client" }, h("h3", {}, h("code", {}, visible(client.url))), h("p", { class: "quiet" }, `${client.connections} ${client.connections === 1 ? "connection" : "connections"}, ${client.opened} opened since the start${client.waiting > 0 ? `, ${client.waiting} ${client.waiting === 1 ? "call waits" : "calls wait"}` : ""}`),
         table(`functions of ${visible(client.url)}`, [["function", false], ["calls/s", true], ["p50", true], ["p99", true], ["calls", true], ["errors", true], ["retries", true]], rows, "It has made no call."),
         client.replicas.length > 0 ? table(`replicas of ${visible(client.url)}`, [["replica", false], ["state", false], ["in flight", true], ["latency", true]], replicas, "") : null);
     }));
