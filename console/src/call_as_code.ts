@@ -83,7 +83,8 @@ function curl(call: WrittenCall): string {
   const lines = [`curl${call.called.streams ? " -N" : ""} ${shellWord(fullUrl(call))}`];
   if (call.timeoutMs !== undefined && !call.called.streams) lines.push(`--max-time ${seconds(call.timeoutMs)}`);
   for (const [name, value] of headersOf(call)) {
-    if ("text" in value) lines.push(`-H ${shellWord(`${name}: ${value.text}`)}`);
+    // curl leaves out a header without a value, unless a semicolon stands for the value.
+    if ("text" in value) lines.push(`-H ${shellWord(value.text === "" ? `${name};` : `${name}: ${value.text}`)}`);
     else if ("variable" in value) lines.push(`-H "${name}: $${value.variable}"`);
     else lines.push(`-H "${name}: $(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')"`);
   }
@@ -110,7 +111,7 @@ function commandLine(call: WrittenCall): string {
 }
 
 function rust(call: WrittenCall): string {
-  let needsDigits = false;
+  let needsDigits = call.called.takes !== undefined;
   const value = (of: Json): string => {
     if (of === null) return "None::<()>";
     if (of instanceof JsonNumber) {
@@ -151,7 +152,7 @@ function rust(call: WrittenCall): string {
     lines.push(`let result: ${type} = client.call(${name}, arguments)${options}.await?;`, 'println!("{result}");');
   }
   const byname = endpoint.startsWith("https:") ? 'byname with the features "tls"' : "byname";
-  const digits = needsDigits ? ' with the feature "arbitrary_precision", because a number has more than 64 bits' : "";
+  const digits = needsDigits ? ' with the feature "arbitrary_precision", which keeps the digits of numbers' : "";
   const notes = [`It needs ${byname}; tokio with the features "macros" and "rt-multi-thread"; and serde_json${digits}.`];
   if (call.called.takes) notes.push(ITEMS_NOTE);
   return `${notes.map((note) => `// ${note}\n`).join("")}#[tokio::main]\nasync fn main() -> Result<(), Box<dyn std::error::Error>> {\n${lines.map((line) => `    ${line}\n`).join("")}    Ok(())\n}\n`;
@@ -206,7 +207,7 @@ function parts(value: Json): number {
 function python(call: WrittenCall): string {
   const headers = headersOf(call);
   const takes = call.called.takes !== undefined;
-  const imports = [["json", !hasWide(call)], ["os", headers.some(([, value]) => "variable" in value)], ["sys", takes], ["uuid", hasNewKey(call)]] as const;
+  const imports = [["json", call.called.streams], ["os", headers.some(([, value]) => "variable" in value)], ["sys", takes], ["uuid", hasNewKey(call)]] as const;
   const args = [quote(urlOf(call))];
   const pairs = pairsOf(call);
   if (pairs.length > 0) args.push(`params={${pairs.map(([name, value]) => `${quote(name)}:${quote(value)}`).join(",")}}`);
@@ -219,7 +220,8 @@ function python(call: WrittenCall): string {
     ? `for line in answer.iter_lines():
     read = json.loads(line) if line else {}
     if "item" in read:
-        print(json.dumps(read["item"], ensure_ascii=False), flush=True)
+        # The text has all digits of a number.
+        print(line.decode().removeprefix('{"item":').removesuffix("}"), flush=True)
     elif "err" in read:
         raise SystemExit(json.dumps(read["err"]))
     elif "end" in read:
@@ -227,22 +229,16 @@ function python(call: WrittenCall): string {
 else:
     raise SystemExit("the stream was cut off")
 `
-    : hasWide(call) ? "print(answer.text)\n" : "print(json.dumps(answer.json(), ensure_ascii=False))\n";
+    : "# The text has all digits of a number.\nprint(answer.content.decode())\n";
   const notes = [takes && `# ${ITEMS_NOTE}\n`, hasNewKey(call) && `# ${KEY_NOTE}\n`].filter(Boolean).join("");
   const written = imports.filter(([, counts]) => counts).map(([name]) => `import ${name}\n`).join("");
   return `${notes}${written === "" ? "" : `${written}\n`}import requests\n\nanswer = requests.post(\n${args.map((arg) => `    ${arg},\n`).join("")})\nif not answer.ok:\n    raise SystemExit(answer.text)\n${result}`;
 }
 
-/** Python reads integers of any length, and rounds decimals. */
-function hasWide(call: WrittenCall): boolean {
-  return !call.called.streams && /Decimal|RawValue/.test(call.called.returns);
-}
-
 function typescript(call: WrittenCall): string {
   const takes = call.called.takes !== undefined;
   const notes = [takes && ITEMS_NOTE, hasNewKey(call) && KEY_NOTE,
-    takes && "The answer is read when all items are sent: fetch does not read before that.",
-    call.called.streams && /\b(u64|i64|u128|i128|usize|isize)\b/.test(call.called.returns) && "JSON.parse rounds integers beyond 2^53."];
+    takes && "The answer is read when all items are sent: fetch does not read before that."];
   const header = (value: HeaderText) => ("text" in value ? quote(value.text) : "variable" in value ? `process.env.${value.variable} ?? ""` : "crypto.randomUUID()");
   const body = takes ? '  body: Readable.toWeb(process.stdin),\n  duplex: "half",\n'
     : `  body: ${isLiteral(call.args) ? `JSON.stringify(${write(call.args)})` : quote(write(call.args))},\n`;
@@ -256,10 +252,11 @@ while (reader && !isComplete) {
   const lines = (rest + value).split("\\n");
   rest = lines.pop() ?? "";
   for (const line of lines.filter((line) => line !== "")) {
-    const { item, end, err } = JSON.parse(line);
+    const { end, err } = JSON.parse(line);
     if (err !== undefined) throw new Error(JSON.stringify(err));
     if (end !== undefined) isComplete = true;
-    else console.log(JSON.stringify(item));
+    // The text has all digits of a number.
+    else console.log(line.slice('{"item":'.length, -1));
   }
 }
 `;
