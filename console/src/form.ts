@@ -1,7 +1,8 @@
 // A form for a value, made from its schema. What it reads is JSON without loss.
 
 import { button, documentation, fill, h, newId, visible } from "./dom.ts";
-import { type Json, JsonError, JsonNumber, type JsonObject, isEqual, isNumber, isObject, parse, write } from "./json.ts";
+import { type Json, JsonError, JsonNumber, type JsonObject, isEqual, isNumber, isObject, parse, quote, write } from "./json.ts";
+import { byteSize } from "./live.ts";
 import { type Property, type Resolved, type Schemas, type Shape, integerName, word } from "./schema.ts";
 import type { ArgumentInfo } from "./service.ts";
 
@@ -18,6 +19,9 @@ export interface Field {
 
 /** What was entered can't be sent, or a value can't be shown. */
 export class FieldError extends Error {
+  /** Where it is in the arguments, such as `lines[0].article`. */
+  path = "";
+
   constructor(
     message: string,
     readonly input: HTMLElement | undefined,
@@ -50,13 +54,12 @@ export class ArgumentsForm {
       this.fields.push({ argument, field });
       this.element.append(field.element);
     }
-    if (given.length === 0) this.element.append(h("p", { class: "quiet" }, "It takes no arguments."));
   }
 
   read(): JsonObject {
     const out: JsonObject = new Map();
     for (const { argument, field } of this.fields) {
-      const value = field.read();
+      const value = within(argument.name, () => field.read());
       if (value !== undefined) out.set(argument.name, value);
     }
     return out;
@@ -211,7 +214,7 @@ function fieldOf(place: Place, resolved: Resolved): Field {
 }
 
 /** Shows why an input is refused, and tells a screen reader. */
-function complain(input: HTMLElement, message: string): never {
+export function complain(input: HTMLElement, message: string): never {
   input.setAttribute("aria-invalid", "true");
   const holder = input.closest(".control") ?? input.parentElement;
   let place = holder?.querySelector(":scope > .complaint");
@@ -224,11 +227,21 @@ function complain(input: HTMLElement, message: string): never {
   throw new FieldError(message, input);
 }
 
-function forgive(input: HTMLElement): void {
+export function forgive(input: HTMLElement): void {
   if (!input.hasAttribute("aria-invalid")) return;
   input.removeAttribute("aria-invalid");
   input.removeAttribute("aria-describedby");
   (input.closest(".control") ?? input.parentElement)?.querySelector(":scope > .complaint")?.remove();
+}
+
+/** Reads a part, and says where it is if it can't be sent. */
+function within<T>(part: string, read: () => T): T {
+  try {
+    return read();
+  } catch (why) {
+    if (why instanceof FieldError) why.path = part + (why.path === "" || why.path.startsWith("[") ? why.path : `.${why.path}`);
+    throw why;
+  }
 }
 
 function cut(text: string, most: number): string {
@@ -257,7 +270,7 @@ function open(place: Place): Field {
     element: h("div", { class: "control" }, area),
     isLine: true,
     read() {
-      if (area.value.trim() === "") complain(area, "expected a value in JSON; texts have double quotes");
+      if (area.value.trim() === "") complain(area, "is empty; expected a value in JSON, where texts have double quotes");
       try {
         return parse(area.value);
       } catch (why) {
@@ -298,13 +311,13 @@ function number(place: Place, shape: Shape & { kind: "number" }): Field {
     isLine: true,
     read() {
       const given = input.value.trim();
-      if (!isNumber(given)) complain(input, given === "" ? `expected ${shape.integer ? "an integer" : "a number"}` : "not a number as JSON writes it, such as -12 or 3.5e8");
+      if (!isNumber(given)) complain(input, given === "" ? "is empty" : "not a number as JSON writes it, such as -12 or 3.5e8");
       if (shape.integer && /^-?\d+$/.test(given)) {
         const value = BigInt(given);
         if (shape.least !== undefined && isInteger(shape.least) && value < BigInt(shape.least)) complain(input, `the least value is ${shape.least}`);
         if (shape.greatest !== undefined && isInteger(shape.greatest) && value > BigInt(shape.greatest)) complain(input, `the greatest value is ${shape.greatest}`);
       } else if (shape.integer) {
-        complain(input, "expected an integer");
+        complain(input, "expected an integer, in digits alone");
       }
       return new JsonNumber(given);
     },
@@ -373,7 +386,7 @@ function bytes(place: Place, asText: boolean): Field {
     if (!chosen) return;
     const data = new Uint8Array(await chosen.arrayBuffer());
     area.value = asText ? base64(data) : `[${data.join(",")}]`;
-    size.textContent = `${data.length} bytes`;
+    size.textContent = byteSize(data.length);
     area.dispatchEvent(new Event("input", { bubbles: true }));
   });
   area.addEventListener("input", () => forgive(area));
@@ -515,7 +528,7 @@ function array(place: Place, shape: Shape & { kind: "array" }): Field {
   return {
     element: h("div", { class: "array" }, holder, h("div", { class: "row" }, add, count)),
     isLine: false,
-    read: () => rows.map((row) => row.field.read() ?? null),
+    read: () => rows.map((row, at) => within(`[${at}]`, () => row.field.read() ?? null)),
     write(value) {
       if (!Array.isArray(value)) throw cannotShow(value, "an array");
       if (value.length > 200) throw new FieldError(`an array of ${value.length} items is too long for the form`, undefined);
@@ -531,7 +544,7 @@ function tuple(place: Place, items: Json[]): Field {
   return {
     element: h("div", { class: "tuple" }, fields.map((field, at) => h("div", { class: "item" }, h("span", { class: "item-number", "aria-hidden": "true" }, String(at)), h("div", { class: "grow" }, field.element)))),
     isLine: false,
-    read: () => fields.map((field) => field.read() ?? null),
+    read: () => fields.map((field, at) => within(`[${at}]`, () => field.read() ?? null)),
     write(value) {
       if (!Array.isArray(value) || value.length !== fields.length) throw cannotShow(value, `an array of ${fields.length} items`);
       fields.forEach((field, at) => field.write(value[at] ?? null));
@@ -569,7 +582,7 @@ function map(place: Place, values: Json): Field {
       const out: JsonObject = new Map();
       for (const { key, field } of rows) {
         if (out.has(key.value)) complain(key, "this key is there twice");
-        out.set(key.value, field.read() ?? null);
+        out.set(key.value, within(`[${quote(key.value)}]`, () => field.read() ?? null));
       }
       return out;
     },
@@ -604,7 +617,7 @@ function object(place: Place, properties: Property[]): Field {
     read() {
       const out: JsonObject = new Map();
       for (const { property, field } of members) {
-        const value = field.read();
+        const value = within(property.name, () => field.read());
         if (value !== undefined) out.set(property.name, value);
       }
       return out;

@@ -16,8 +16,8 @@ export interface FrameEvents {
   ended(): void;
   /** The ERROR, and the function's own error if it is one. */
   failed(error: string, own: string | undefined): void;
-  /** The connection ended without an answer. */
-  broken(why: string): void;
+  /** The connection ended without an answer. If the call was not sent, it did not run. */
+  broken(why: string, wasSent: boolean): void;
   /** The function takes no more items. */
   full(): void;
 }
@@ -53,7 +53,7 @@ export class FrameCall {
     this.socket.onclose = ({ code, reason }) => {
       if (this.isOver) return;
       this.isOver = true;
-      events.broken(this.wasOpened ? `the connection ended without an answer (${code}${reason ? `, ${reason}` : ""})` : "no connection of frames could be opened");
+      events.broken(this.wasOpened ? `the connection ended without an answer (${code}${reason ? `, ${reason}` : ""})` : "no connection of frames could be opened", this.wasOpened);
     };
   }
 
@@ -74,6 +74,11 @@ export class FrameCall {
     this.isOver = true;
     if (this.socket.readyState === WebSocket.OPEN) this.put(frame(CANCEL, 0, 0, 1, new Uint8Array()));
     this.socket.close(1000);
+  }
+
+  /** Whether the function may run. */
+  get wasSent(): boolean {
+    return this.wasOpened;
   }
 
   private flush(): void {

@@ -4,24 +4,38 @@ import { type Answer, type CallRequest, call, errorInfo, headersOf, newTrace } f
 import { LANGUAGES, type Language, program } from "./call_as_code.ts";
 import { ChartCard } from "./charts.ts";
 import { announce, button, copy, documentation, fill, h, newId, visible } from "./dom.ts";
-import { ArgumentsForm, FieldError, randomUuid, valueField } from "./form.ts";
+import { ArgumentsForm, FieldError, complain, forgive, randomUuid, valueField } from "./form.ts";
 import { FrameCall } from "./frames.ts";
 import type { History, PastCall } from "./history.ts";
 import { type Json, JsonError, JsonNumber, type JsonObject, isObject, list, parse, parseShown, write } from "./json.ts";
 import { jsonView } from "./json_view.ts";
-import { type Live, count, duration, rate } from "./live.ts";
+import { type Live, byteSize, count, duration, rate } from "./live.ts";
 import type { Schemas } from "./schema.ts";
-import { type FunctionInfo, type Service, endpoint } from "./service.ts";
+import { type FunctionInfo, type Service, endpoint, urlOf } from "./service.ts";
 
-interface Parts {
+/** What all functions of the page have in common. */
+export interface Parts {
   service: Service;
   schemas: Schemas;
   live: Live;
   history: History;
+  /** Until a connection of frames could not be opened. */
   offersFrames: boolean;
   offersPaths: boolean;
   /** What the user has typed. It is in memory only. */
   headers: [string, string][];
+  /** What was entered for functions that are not shown now, by their names. */
+  drafts: Map<string, Draft>;
+}
+
+interface Draft {
+  form: ArgumentsForm;
+  json: string;
+  isJson: boolean;
+  items: Json[];
+  timeout: string;
+  /** The user's own key. */
+  key: string | undefined;
 }
 
 /** Headers that `fetch` leaves out without a word. */
@@ -29,6 +43,7 @@ const FORBIDDEN = /^(cookie|host|origin|referer|connection|content-length|date|d
 
 /** Items that are shown at once. Earlier ones of a long stream go. */
 const MOST_ITEMS = 1000;
+const MOST_KEPT = 10_000;
 
 export class FunctionView {
   readonly element = h("article", { class: "function" });
@@ -51,7 +66,7 @@ export class FunctionView {
   private readonly leave: (() => void)[] = [];
   private items: Json[] = [];
   /** Items that are sent by hand go over frames. */
-  private readonly byFrames: boolean;
+  private byFrames: boolean;
   private readonly textArguments: Set<string>;
 
   constructor(
@@ -62,14 +77,30 @@ export class FunctionView {
     const number = new JsonNumber("7");
     const isText = (schema: Json) => parts.schemas.accepts(schema, "text") && !parts.schemas.accepts(schema, number);
     this.textArguments = new Set(called.arguments.filter((argument) => isText(argument.schema)).map((argument) => argument.name));
-    this.form = new ArgumentsForm(parts.schemas, called.arguments);
+    const draft = parts.drafts.get(called.name);
+    this.form = draft?.form ?? new ArgumentsForm(parts.schemas, called.arguments);
     this.callButton = h("button", { type: "submit", class: "button primary" }, this.callLabel());
     fill(this.element, this.heading(), this.figures(), this.callCard(), this.reply, this.codeCard(), this.typesCard(), this.historyCard());
     if (called.keyed) this.newKey();
+    this.timeout.addEventListener("input", () => forgive(this.timeout));
     this.key.addEventListener("input", () => {
+      forgive(this.key);
       this.hasOwnKey = this.key.value.trim() !== "";
     });
+    if (draft) this.restore(draft);
     this.changed();
+  }
+
+  private restore(draft: Draft): void {
+    this.items = draft.items;
+    this.showItems();
+    this.timeout.value = draft.timeout;
+    if (draft.key !== undefined) {
+      this.key.value = draft.key;
+      this.hasOwnKey = true;
+    }
+    this.json.value = draft.json;
+    if (draft.isJson) this.setJson(true);
   }
 
   private newKey(): void {
@@ -84,6 +115,8 @@ export class FunctionView {
   /** Ends what the view does in the background. */
   close(): void {
     this.running?.cancel();
+    const { form, isJson, items } = this;
+    this.parts.drafts.set(this.called.name, { form, json: this.json.value, isJson, items, timeout: this.timeout.value, key: this.hasOwnKey ? this.key.value : undefined });
     for (const leave of this.leave) leave();
   }
 
@@ -160,6 +193,7 @@ export class FunctionView {
     const { called } = this;
     fill(this.formPlace, this.form.element, this.json);
     this.json.hidden = true;
+    if (called.takes) fill(this.itemsHolder, this.byFrames ? h("p", { class: "quiet small" }, "Items are sent after ", h("strong", {}, this.callLabel()), ".") : this.itemsPart());
     const mode = (label: string, json: boolean) => {
       const radio = h("input", { type: "radio", name: "mode", value: label, checked: !json, change: () => this.switchTo(json) });
       return h("label", { class: "segment" }, radio, h("span", {}, label));
@@ -170,14 +204,14 @@ export class FunctionView {
       else this.submit();
     } },
       h("div", { class: "card-head" }, h("h2", {}, "Arguments"), h("div", { class: "segments", role: "radiogroup", "aria-label": "how the arguments are entered" }, mode("Form", false), mode("JSON", true))),
-      this.formPlace, this.complaint,
-      called.takes && !this.byFrames ? this.itemsPart() : null,
+      this.formPlace, called.arguments.length === 0 ? h("p", { class: "quiet" }, called.takes ? "It takes no arguments besides its stream." : "It takes no arguments.") : null,
+      this.itemsHolder,
       called.keyed ? this.keyPart() : null,
-      this.optionsPart(),
+      this.optionsPart(), this.complaint,
       h("div", { class: "actions" }, this.callButton,
         button("Copy link", (event) => this.copyLink(event.currentTarget as HTMLElement), { title: "a link to this function with these arguments" }),
         button("Reset", () => this.reset()),
-        h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls")));
+        h("span", { class: "quiet small hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"), " calls, ", h("kbd", {}, "Esc"), " leaves a field")));
     for (const event of ["input", "change"]) form.addEventListener(event, () => this.changed());
     form.addEventListener("click", () => queueMicrotask(() => this.changed()));
     form.addEventListener("keydown", (event) => {
@@ -200,10 +234,11 @@ export class FunctionView {
     const id = newId();
     this.key.id = id;
     return h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: id }, "idempotency key"), h("span", { class: "required" }, "*")),
-      h("div", { class: "with-button" }, this.key, button("new", () => {
+      h("div", { class: "control" }, h("div", { class: "with-button" }, this.key, button("new", () => {
         this.newKey();
+        forgive(this.key);
         this.changed();
-      }, { class: "button small", "aria-label": "a new idempotency key" })));
+      }, { class: "button small", "aria-label": "a new idempotency key" }))));
   }
 
   private optionsPart(): HTMLElement {
@@ -214,7 +249,8 @@ export class FunctionView {
     const insert = (name: string, value: string): HTMLInputElement => {
       const row = { name: h("input", { type: "text", placeholder: "authorization", autocomplete: "off", spellcheck: "false", "aria-label": "name of a header" }), value: h("input", { type: "text", placeholder: "Bearer …", autocomplete: "off", spellcheck: "false", "aria-label": "value of a header" }) };
       [row.name.value, row.value.value] = [name, value];
-      const element = h("div", { class: "item entry" }, row.name, row.value, button("✕", () => {
+      for (const input of [row.name, row.value]) input.addEventListener("input", () => forgive(input));
+      const element = h("div", { class: "item entry" }, h("div", { class: "control" }, row.name), h("div", { class: "control grow" }, row.value), button("✕", () => {
         this.headerRows.splice(this.headerRows.indexOf(row), 1);
         element.remove();
         this.changed();
@@ -229,10 +265,11 @@ export class FunctionView {
     return h("details", { class: "options", open: this.parts.headers.length > 0 }, h("summary", {}, "Headers, time-out", keyed ? "" : ", idempotency key"),
       h("div", { class: "fields" },
         h("div", { class: "field" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, "headers"), h("span", { class: "quiet" }, "sent with each call of this page, and not stored")), this.headersPlace, h("div", { class: "row" }, add)),
-        h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[0] }, "time-out"), h("span", { class: "field-type" }, "ms")), this.timeout),
-        keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), this.key)));
+        h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[0] }, "time-out"), h("span", { class: "field-type" }, "ms")), h("div", { class: "control" }, this.timeout)),
+        keyed ? null : h("div", { class: "field line" }, h("div", { class: "field-head" }, h("label", { class: "field-name", for: ids[1] }, "idempotency key")), h("div", { class: "control" }, this.key))));
   }
 
+  private readonly itemsHolder = h("div", { class: "items" });
   private readonly itemsPlace = h("ol", { class: "stream-items sent", "aria-label": "items to send" });
 
   /** The items of a stream that is sent as one body, where there are no frames. */
@@ -244,8 +281,17 @@ export class FunctionView {
       if (item === undefined) return;
       this.items.push(item);
       this.showItems();
+      const input = field.element.querySelector<HTMLInputElement>("input, textarea");
+      input?.focus();
+      input?.select();
     });
-    return h("div", { class: "field block" }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, visible(takes?.name ?? "items")), h("span", { class: "field-type" }, "a stream, sent as one body")),
+    const addByEnter = (event: KeyboardEvent): void => {
+      if (event.key !== "Enter" || event.ctrlKey || event.metaKey || !(event.target instanceof HTMLInputElement)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      add.click();
+    };
+    return h("div", { class: "field block items", keydown: addByEnter }, h("div", { class: "field-head" }, h("span", { class: "field-name" }, visible(takes?.name ?? "items")), h("span", { class: "field-type" }, "a stream, sent as one body")),
       this.itemsPlace, field.element, h("div", { class: "row" }, add));
   }
 
@@ -329,7 +375,9 @@ export class FunctionView {
         this.json.focus();
         this.json.setSelectionRange(why.at, Math.min(why.at + 1, this.json.value.length));
       } else if (why instanceof FieldError) {
-        this.complain(`${why.input?.getAttribute("aria-label") ?? nameOf(why.input)}${why.message}`);
+        this.complain(`${why.path === "" ? nameOf(why.input) : `${visible(why.path)}: `}${why.message}`);
+        // What is folded can't be focused.
+        why.input?.closest("details")?.setAttribute("open", "");
         why.input?.focus();
       } else throw why;
       return undefined;
@@ -350,12 +398,12 @@ export class FunctionView {
     for (const { name, value } of this.headerRows) {
       const given = name.value.trim();
       if (given === "") continue;
-      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) throw new FieldError(`: \`${given}\` can't be one, expected letters, digits and \`-\``, name);
-      if (FORBIDDEN.test(given)) throw new FieldError(`: a browser lets no page set \`${given}\`; copy the call as a program`, name);
-      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) throw new FieldError(": expected visible ASCII characters", value);
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(given)) complain(name, `\`${given}\` can't be one, expected letters, digits and \`-\``);
+      if (FORBIDDEN.test(given)) complain(name, `a browser lets no page set \`${given}\`; copy the call as a program`);
+      if (/[^\t\x20-\x7e\x80-\xff]/.test(value.value)) complain(value, "expected visible ASCII characters");
     }
-    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) throw new FieldError("the time-out is a whole number of milliseconds", this.timeout);
-    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) throw new FieldError("an idempotency key has at most 255 visible ASCII characters, without spaces", this.key);
+    if (!/^\d{0,9}$/.test(this.timeout.value.trim())) complain(this.timeout, "expected a whole number of milliseconds");
+    if (!/^[\x21-\x7e]{0,255}$/.test(this.key.value.trim())) complain(this.key, "expected at most 255 visible ASCII characters, without spaces");
   }
 
   private options(): { headers: [string, string][]; key: string | undefined; timeoutMs: string | undefined } {
@@ -386,6 +434,12 @@ export class FunctionView {
       this.codePlace.textContent = "# The arguments are not complete yet.\n";
       return;
     }
+    try {
+      quietly(() => this.checkOptions(), this.element);
+    } catch (why) {
+      this.codePlace.textContent = `# The call can't be sent: ${nameOf(why instanceof FieldError ? why.input : undefined)}${why instanceof Error ? why.message : why}.\n`;
+      return;
+    }
     const { headers, key, timeoutMs } = this.options();
     this.codePlace.textContent = program({ called: this.called, args, textArguments: this.textArguments, headers, key: this.called.keyed && !this.hasOwnKey ? undefined : key, timeoutMs }, this.language);
   }
@@ -407,26 +461,27 @@ export class FunctionView {
       this.checkOptions();
       return args;
     });
-    if (args === undefined) return;
+    if (args === undefined) return this.outdateReply();
     const request: CallRequest = { called: this.called, args, items: this.called.takes ? this.items : undefined, textArguments: this.textArguments, ...this.options(), ...newTrace() };
     if (this.byFrames) return this.startFrames(request);
     const abort = new AbortController();
-    const view = new ReplyView(this.reply, this.called, request.traceId);
+    const view = new ReplyView(this.reply, this.called, request.traceId, request.timeoutMs);
     this.begin(() => abort.abort(), this.called.streams ? "Stop" : "Cancel");
     try {
       const answer = await call(request, { item: (value) => view.item(value) }, abort.signal);
       view.answer(answer);
       this.remember(request, answer, view);
     } catch (why) {
-      view.failed(abort.signal.aborted ? (this.called.streams ? "Stopped." : "Cancelled. The function may have run.") : `No answer: ${why instanceof Error ? why.message : String(why)}. Is the server running?`);
-      this.remember(request, undefined, view);
+      const ended = !abort.signal.aborted ? "no answer" : this.called.streams ? "stopped" : "cancelled";
+      view.failed(ended, { stopped: "Stopped.", cancelled: "Cancelled. The function may have run.", "no answer": `No answer: ${why instanceof Error ? why.message : String(why)}. Is the server running?` }[ended]);
+      this.remember(request, undefined, view, ended);
     }
     this.end();
   }
 
   /** A stream that is sent by hand. */
   private startFrames(request: CallRequest): void {
-    const view = new ReplyView(this.reply, this.called, request.traceId);
+    const view = new ReplyView(this.reply, this.called, request.traceId, request.timeoutMs);
     const began = performance.now();
     const sent: Json[] = [];
     const takes = this.called.takes;
@@ -451,6 +506,10 @@ export class FunctionView {
       const input = field.element.querySelector<HTMLInputElement>("input, textarea");
       input?.focus();
       input?.select();
+    }, keydown: (event: KeyboardEvent) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      send.click();
     } }, h("h3", {}, "Sent"), sentPlace, field.element, h("div", { class: "row" }, send, finish));
     const done = (answer: Answer): void => {
       sending.classList.add("over");
@@ -466,7 +525,7 @@ export class FunctionView {
       {
         opened: () => takes && field.element.querySelector<HTMLElement>("input, select, textarea")?.focus(),
         item: (text) => {
-          view.bytes += text.length;
+          view.bytes += new Blob([text]).size;
           view.item(parseShown(text));
         },
         value: (text) => done(of(true, parseShown(text), text, "ok")),
@@ -476,8 +535,10 @@ export class FunctionView {
           if (own !== undefined && isObject(value)) value.set("data", parseShown(own));
           done(of(false, value, error, errorInfo(value)?.code ?? "error"));
         },
-        broken: (why) => {
-          const failed: JsonObject = new Map<string, Json>([["code", "unavailable"], ["message", why], ["executed", "unknown"]]);
+        broken: async (why, wasSent) => {
+          const isSentElsewise = !wasSent && this.parts.offersPaths && (await isReached());
+          if (isSentElsewise) return this.goOnWithoutFrames(sent);
+          const failed: JsonObject = new Map<string, Json>([["code", "unavailable"], ["message", wasSent ? why : `${why}, and nothing was sent`], ["executed", wasSent ? "unknown" : "no"]]);
           done(of(false, failed, "", "unavailable"));
         },
         full: () => {
@@ -490,13 +551,35 @@ export class FunctionView {
     if (takes) view.sending(sending);
     this.begin(() => {
       connection.cancel();
-      view.failed("Cancelled. The function may have run.");
+      const ended = connection.wasSent ? "stopped" : "cancelled";
+      view.failed(ended, connection.wasSent ? "Stopped. The function may have run." : "Cancelled. Nothing was sent.");
       sending.classList.add("over");
       send.disabled = true;
       finish.disabled = true;
-      this.remember({ ...request, items: sent }, undefined, view);
+      this.remember({ ...request, items: sent }, undefined, view, ended);
       this.end();
-    }, "Cancel");
+    }, "Stop");
+  }
+
+  /** A proxy may pass on requests, and no upgrade to frames. What has been entered stays. */
+  private goOnWithoutFrames(sent: Json[]): void {
+    this.parts.offersFrames = false;
+    this.byFrames = false;
+    this.end();
+    this.reply.hidden = true;
+    this.items = sent;
+    const why = "No connection of frames could be opened, and nothing was sent. A proxy may not forward `Upgrade`. The items are collected here, and sent as one body.";
+    fill(this.itemsHolder, h("p", { class: "notice warn" }, why), this.itemsPart());
+    this.showItems();
+    this.itemsHolder.querySelector<HTMLElement>(".control input, .control select, .control textarea")?.focus();
+    announce(why);
+  }
+
+  /** What is shown is not of the call that was refused. */
+  private outdateReply(): void {
+    this.reply.classList.add("earlier");
+    const title = this.reply.querySelector("h2");
+    if (title) title.textContent = "Reply to an earlier call";
   }
 
   private begin(cancel: () => void, label: string): void {
@@ -512,15 +595,16 @@ export class FunctionView {
     this.callButton.classList.remove("running");
   }
 
-  private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView): void {
+  /** Without an answer, `ended` says how the call ended. */
+  private remember(request: CallRequest, answer: Answer | undefined, view: ReplyView, ended = ""): void {
     // The same key again would be answered with the same reply.
     if (this.called.keyed && answer?.isOk) {
       this.newKey();
       this.changed();
     }
     const reply = answer?.value ?? (view.items.length > 0 ? view.items : undefined);
-    const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : "cancelled";
-    this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", server: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
+    const code = answer ? (answer.isOk ? "ok" : (errorInfo(answer.value)?.code ?? answer.status)) : ended;
+    this.parts.live.keep({ kind: "page", name: this.called.name, code, endedMs: Date.now(), durationUs: (answer?.ms ?? view.ms) * 1000, way: answer?.way ?? "", url: undefined, attempts: 1, traceId: request.traceId, spanId: request.spanId, parentId: undefined });
     this.parts.history.add({
       name: this.called.name,
       args: write(request.args),
@@ -567,8 +651,22 @@ export class FunctionView {
       announce("restored");
     } },
       h("span", { class: `status ${past.isOk ? "good" : "bad"}` }, visible(past.status)), h("code", { class: "past-args" }, visible(past.args)),
-      h("span", { class: "quiet" }, `${past.ms.toFixed(past.ms < 10 ? 1 : 0)} ms · ${new Date(past.at).toLocaleTimeString()}`));
+      h("span", { class: "quiet" }, `${time(past.ms)} · ${new Date(past.at).toLocaleTimeString()}`));
     return h("li", {}, restore, past.reply === undefined ? null : h("details", {}, h("summary", {}, "reply"), jsonView(parseShown(past.reply))));
+  }
+}
+
+/** Whether the server takes this page for one of another site. It does so if `Host` is not what the browser has sent. */
+function isOwnOrigin(answer: Answer, message: string): boolean {
+  return answer.status.startsWith("403") && message.includes("is another site") && message.includes(location.origin);
+}
+
+/** Whether the server answers to this page. */
+async function isReached(): Promise<boolean> {
+  try {
+    return (await fetch(urlOf("!live"), { cache: "no-store" })).ok;
+  } catch {
+    return false;
   }
 }
 
@@ -590,7 +688,8 @@ function quietly<T>(read: () => T, within: HTMLElement): T {
 
 function nameOf(input: HTMLElement | undefined): string {
   const id = input?.getAttribute("aria-labelledby");
-  const label = id ? document.getElementById(id)?.textContent : undefined;
+  const text = id ? document.getElementById(id)?.textContent : input instanceof HTMLInputElement ? input.labels?.[0]?.textContent : undefined;
+  const label = input?.getAttribute("aria-label") ?? text;
   return label ? `${label}: ` : "";
 }
 
@@ -626,9 +725,17 @@ export function signature(text: string): (Node | string)[] {
   });
 }
 
+function time(ms: number): string {
+  return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+}
+
 /** What came of a call, and what is still coming. */
 class ReplyView {
+  /** The last items that came, for the history and to copy. */
   readonly items: Json[] = [];
+  private came = 0;
+  private readonly arrived: { value: Json; number: number; ms: number }[] = [];
+  private frame = 0;
   bytes = 0;
   private readonly head = h("div", { class: "reply-head" });
   private readonly list = h("ol", { class: "stream-items came", "aria-label": "items that came", tabindex: 0 });
@@ -637,15 +744,21 @@ class ReplyView {
   private readonly began = performance.now();
 
   constructor(
-    place: HTMLElement,
+    private readonly place: HTMLElement,
     private readonly called: FunctionInfo,
     private readonly traceId: string,
+    private readonly timeoutMs: string | undefined,
   ) {
     place.hidden = false;
+    place.classList.remove("earlier");
     fill(this.head, h("h2", {}, "Reply"), h("span", { class: "status busy" }, called.streams || called.takes ? "open" : "waiting"));
     fill(place, this.head, this.body);
     if (called.streams) this.body.append(h("div", { class: "row" }, h("h3", {}, "Received"), this.counter), this.list);
-    place.scrollIntoView({ block: "nearest" });
+    this.scroll();
+  }
+
+  private scroll(): void {
+    this.place.scrollIntoView({ block: "nearest" });
   }
 
   /** How long ago the call began. */
@@ -659,35 +772,56 @@ class ReplyView {
 
   item(value: Json): void {
     this.items.push(value);
-    this.bytes += this.called.takes ? 0 : 1;
-    const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
-    this.list.append(h("li", { value: this.items.length - 1 }, jsonView(value, true), h("span", { class: "item-time quiet" }, `+${Math.round(performance.now() - this.began)} ms`)));
-    if (this.list.childElementCount > MOST_ITEMS) this.list.firstElementChild?.remove();
-    if (this.items.length > MOST_ITEMS * 10) this.items.shift();
-    if (atEnd) this.list.scrollTop = this.list.scrollHeight;
-    this.counter.textContent = `${this.items.length} ${this.items.length === 1 ? "item" : "items"}`;
+    if (this.items.length > MOST_KEPT) this.items.shift();
+    this.arrived.push({ value, number: this.came, ms: this.ms });
+    if (this.arrived.length > 2 * MOST_ITEMS) this.arrived.splice(0, MOST_ITEMS);
+    this.came += 1;
+    // A fast stream is drawn once for each picture of the screen.
+    if (this.frame === 0) this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  failed(message: string): void {
-    fill(this.head, h("h2", {}, "Reply"), h("span", { class: "status bad" }, "none"));
+  /** Shows the items that have come since it was called last. */
+  private draw(): void {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    if (this.arrived.length === 0) return;
+    const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
+    this.list.append(...this.arrived.slice(-MOST_ITEMS).map(({ value, number, ms }) => h("li", { value: number }, jsonView(value, true), h("span", { class: "item-time quiet" }, `+${Math.round(ms)} ms`))));
+    this.arrived.length = 0;
+    while (this.list.childElementCount > MOST_ITEMS) this.list.firstElementChild?.remove();
+    if (atEnd) this.list.scrollTop = this.list.scrollHeight;
+    const shown = this.list.childElementCount;
+    this.counter.textContent = `${this.came} ${this.came === 1 ? "item" : "items"}${shown < this.came ? `, the last ${shown} are shown` : ""}`;
+  }
+
+  /** The call ended without an answer, as `ended` says. */
+  failed(ended: string, message: string): void {
+    this.ended(h("span", { class: `status ${ended === "no answer" ? "bad" : "warn"}` }, ended), [time(this.ms)]);
     this.body.append(h("p", { class: "notice warn" }, message));
+    this.scroll();
     announce(message);
   }
 
-  answer(answer: Answer): void {
-    const size = answer.bytes < 10_000 ? `${answer.bytes} bytes` : `${(answer.bytes / 1024).toFixed(1)} KiB`;
-    const text = answer.value === undefined ? answer.body : write(answer.value, true);
-    fill(this.head, h("h2", {}, "Reply"),
-      h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, answer.status),
-      h("span", { class: "quiet" }, `${answer.ms.toFixed(answer.ms < 10 ? 1 : 0)} ms · ${size} · ${answer.way}`),
+  private ended(status: HTMLElement, facts: string[], text = ""): void {
+    this.draw();
+    fill(this.head, h("h2", {}, "Reply"), status, h("span", { class: "quiet" }, facts.join(" · ")),
       h("a", { class: "quiet trace-link", href: `#/trace/${this.traceId}`, title: this.traceId }, `trace ${this.traceId.slice(0, 8)}…`),
-      text === "" && this.items.length === 0 ? null : button("Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
+      text === "" && this.items.length === 0 ? null : button(this.items.length < this.came ? `Copy the last ${this.items.length}` : "Copy", (event) => void copy(text === "" ? write(this.items, true) : text, event.currentTarget as HTMLElement), { class: "button small" }));
+  }
+
+  answer(answer: Answer): void {
+    const text = answer.value === undefined ? answer.body : write(answer.value, true);
     const error = answer.isOk ? undefined : errorInfo(answer.value);
+    // The status of a stream says how it began, and statuses are fewer than codes.
+    const way = error && answer.way === "HTTP" ? `HTTP ${answer.status.split(" ")[0]}` : answer.way;
+    this.ended(h("span", { class: `status ${answer.isOk ? "good" : "bad"}` }, visible(error?.code ?? answer.status)), [time(answer.ms), byteSize(answer.bytes), way], text);
     if (error) {
       const fact = (name: string, value: string | undefined, said: string) => (value === undefined ? null : [h("dt", {}, name), h("dd", {}, h("code", {}, visible(value)), " ", h("span", { class: "quiet" }, said))]);
       const ran = { yes: "the function ran", no: "the function did not run, so the call may be repeated", unknown: "it is not known whether the function ran" }[error.executed ?? ""] ?? "";
       this.body.append(h("div", { class: "error-box" }, h("p", { class: "error-message" }, visible(error.message)),
         h("dl", { class: "facts" }, fact("code", error.code, error.isOwn ? "an error of the function" : ""), fact("executed", error.executed, ran), fact("limit", error.limit, "the limit that was reached"), fact("retry after", error.retryAfterMs && `${error.retryAfterMs} ms`, "")),
+        error.code === "deadline_exceeded" && this.timeoutMs !== undefined ? h("p", { class: "quiet" }, `The time-out that was entered here is ${this.timeoutMs} ms.`) : null,
+        isOwnOrigin(answer, error.message) ? h("p", { class: "notice warn" }, "This page is of the same site. A proxy between has changed ", h("code", {}, "Host"), ". Let it forward the name with its port; in nginx: ", h("code", {}, "proxy_set_header Host $http_host;")) : null,
         error.data === undefined ? null : [h("h3", {}, "Data"), jsonView(error.data)]));
     } else if (answer.value !== undefined) {
       this.body.append(jsonView(answer.value));
@@ -699,6 +833,7 @@ class ReplyView {
     if (answer.headers.length > 0) {
       this.body.append(h("details", { class: "options" }, h("summary", {}, "Headers of the answer"), h("dl", { class: "facts" }, answer.headers.map(([name, value]) => [h("dt", {}, visible(name)), h("dd", {}, h("code", {}, visible(value)))]))));
     }
+    this.scroll();
     announce(answer.isOk ? `reply, ${answer.status}` : `error, ${error?.message ?? answer.status}`);
   }
 }

@@ -7,6 +7,9 @@ import { Refused, builtin } from "./service.ts";
 export const KEPT = 90;
 /** Over how many seconds percentiles and rates are taken. */
 const WINDOW = 10;
+/** After how many answers of other replicas one of them is shown instead. */
+const SILENT = 10;
+const MOST_REPLICAS = 20;
 const MOST_CALLS = 600;
 
 export interface FunctionStats {
@@ -29,7 +32,8 @@ export interface CallEntry {
   endedMs: number;
   durationUs: number;
   way: string;
-  server: string | undefined;
+  /** The service that a client has called. */
+  url: string | undefined;
   attempts: number;
   traceId: string | undefined;
   spanId: string | undefined;
@@ -60,6 +64,7 @@ export interface Sample {
   limits: [string, string][];
   recent: CallEntry[];
   slowest: CallEntry[];
+  failed: CallEntry[] | undefined;
   clients: ClientStats[];
   /** What was computed at this sample, by the names of functions. */
   rates: Map<string, Rates>;
@@ -75,7 +80,10 @@ export interface Rates {
 }
 
 export class Live {
-  readonly samples: Sample[] = [];
+  /** The samples of each replica that has answered, by its instance. */
+  private readonly series = new Map<string, Sample[]>();
+  /** The replica whose figures are shown. */
+  private shown: string | undefined;
   /** Calls that were seen, also those that the server no longer tells. */
   readonly calls = new Map<string, CallEntry>();
   /** Why there are no figures. */
@@ -83,6 +91,8 @@ export class Live {
   private readonly listeners = new Set<() => void>();
   private timer: number | undefined;
   private isReading = false;
+  /** Answers of other replicas since the last one of the replica that is shown. */
+  private others = 0;
 
   start(): void {
     document.addEventListener("visibilitychange", () => this.schedule(0));
@@ -99,6 +109,25 @@ export class Live {
   keep(entry: CallEntry): void {
     this.calls.set(keyOf(entry), entry);
   }
+
+  private get samples(): Sample[] {
+    return this.series.get(this.shown ?? "") ?? [];
+  }
+
+  /** The replicas that answer at this address in turn. */
+  get instances(): string[] {
+    const now = performance.now();
+    return [...this.series].filter(([, samples]) => now - (samples.at(-1)?.at ?? 0) < SILENT * 3000).map(([instance]) => instance);
+  }
+
+  /** Shows the figures of another replica. */
+  showInstance(instance: string): void {
+    this.shown = instance;
+    for (const listener of [...this.listeners]) listener();
+  }
+
+  /** The replica that has answered last. It may be another one than that whose figures are shown. */
+  answeredBy = "";
 
   get latest(): Sample | undefined {
     return this.samples[this.samples.length - 1];
@@ -126,19 +155,43 @@ export class Live {
   }
 
   private add(sample: Sample): void {
+    const { instance } = sample;
+    this.answeredBy = instance;
+    // Each replica has figures of its own, which go with none of another.
+    const own = this.series.get(instance) ?? [];
+    if ((own.at(-1)?.uptimeMs ?? 0) > sample.uptimeMs) own.length = 0;
+    own.push(sample);
+    if (own.length > KEPT + WINDOW) own.shift();
+    this.series.delete(instance);
+    this.series.set(instance, own);
+    for (const old of this.series.keys()) if (this.series.size > MOST_REPLICAS && old !== this.shown) this.series.delete(old);
     const before = this.latest;
-    // The figures of a server that was restarted, or of another replica, go with none before.
-    if (before && (before.instance !== sample.instance || before.uptimeMs > sample.uptimeMs)) this.samples.length = 0;
-    this.samples.push(sample);
-    if (this.samples.length > KEPT + WINDOW) this.samples.shift();
-    for (const entry of [...sample.slowest, ...sample.recent]) {
-      // The times of a call are told by their ages, so a second time would move it a little.
-      const key = keyOf(entry);
-      if (!this.calls.has(key)) this.calls.set(key, entry);
+    this.others = instance === this.shown ? 0 : this.others + 1;
+    // A server that began after the other's last answer has replaced it.
+    const isRestarted = before !== undefined && before.at < sample.at - sample.uptimeMs;
+    if (before === undefined || isRestarted || this.others > SILENT) {
+      if (isRestarted) this.series.delete(before.instance);
+      this.shown = instance;
+      this.others = 0;
     }
+    this.keepAll([...sample.slowest, ...(sample.failed ?? []), ...sample.recent]);
     for (const key of this.calls.keys()) {
       if (this.calls.size <= MOST_CALLS) break;
       this.calls.delete(key);
+    }
+  }
+
+  /** The times of calls are told by their ages, and replies take a while, so each moves all of its calls a little. Those that are known
+   * say how much. */
+  private keepAll(entries: CallEntry[]): void {
+    const moved = entries.flatMap((entry) => {
+      const known = this.calls.get(keyOf(entry));
+      return known ? [known.endedMs - entry.endedMs] : [];
+    });
+    const by = moved.sort((a, b) => a - b)[moved.length >> 1] ?? 0;
+    for (const entry of entries) {
+      const key = keyOf(entry);
+      if (!this.calls.has(key)) this.calls.set(key, { ...entry, endedMs: entry.endedMs + by });
     }
   }
 
@@ -241,14 +294,15 @@ function readFunction(value: Json): FunctionStats {
 
 function readCall(value: Json, now: number): CallEntry {
   const word = (name: string) => text(member(value, name));
+  const nanos = member(value, "ended_ago_ns");
   return {
     kind: word("kind") === "client" ? "client" : "server",
     name: word("name") ?? "",
     code: word("code") ?? "",
-    endedMs: member(value, "ended_ms_ago") === undefined ? figure(member(value, "ended_unix_ms")) : now - figure(member(value, "ended_ms_ago")),
+    endedMs: now - (nanos === undefined ? figure(member(value, "ended_ms_ago")) : figure(nanos) / 1e6),
     durationUs: figure(member(value, "duration_us")),
     way: word("way") ?? "",
-    server: word("server") ?? word("url"),
+    url: word("url"),
     attempts: figure(member(value, "attempts")),
     traceId: word("trace_id"),
     spanId: word("span_id"),
@@ -266,7 +320,7 @@ export function readSample(value: Json): Sample {
     }
   }
   const functions = list(member(value, "functions")).map(readFunction);
-  const now = Date.now();
+  const now = performance.timeOrigin + performance.now();
   return {
     rates: new Map(),
     at: performance.now(),
@@ -277,6 +331,7 @@ export function readSample(value: Json): Sample {
     limits: list(member(value, "limits")).map((limit): [string, string] => [text(member(limit, "name")) ?? "", text(member(limit, "value")) ?? ""]),
     recent: list(member(value, "recent")).map((call) => readCall(call, now)),
     slowest: list(member(value, "slowest")).map((call) => readCall(call, now)),
+    failed: member(value, "failed") === undefined ? undefined : list(member(value, "failed")).map((call) => readCall(call, now)),
     clients: list(member(value, "clients")).map((client): ClientStats => ({
       url: text(member(client, "url")) ?? "",
       functions: list(member(client, "functions")).map(readFunction),
@@ -292,12 +347,40 @@ export function readSample(value: Json): Sample {
   };
 }
 
-export function duration(us: number | undefined): string {
+export function duration(us: number | undefined, moreDigits = 0): string {
   if (us === undefined) return "–";
-  if (us < 1000) return `${Math.round(us)} µs`;
-  if (us < 10_000) return `${(us / 1000).toFixed(2)} ms`;
-  if (us < 1_000_000) return `${(us / 1000).toFixed(us < 100_000 ? 1 : 0)} ms`;
-  return `${(us / 1_000_000).toFixed(us < 10_000_000 ? 2 : 1)} s`;
+  const shown = (value: number, digits: number) => value.toFixed(digits + moreDigits);
+  if (us < 1000) return `${shown(us, 0)} µs`;
+  if (us < 10_000) return `${shown(us / 1000, 2)} ms`;
+  if (us < 1_000_000) return `${shown(us / 1000, us < 100_000 ? 1 : 0)} ms`;
+  return `${shown(us / 1_000_000, us < 10_000_000 ? 2 : 1)} s`;
+}
+
+/** Texts of times, of which two differ where the times do. */
+export function durations(all: number[]): string[] {
+  let texts = all.map((us) => duration(us));
+  for (let more = 1; more <= 4; more++) {
+    const isTaken = (at: number) => texts.some((text, other) => text === texts[at] && all[other] !== all[at]);
+    texts = texts.map((text, at) => (isTaken(at) ? duration(all[at], more) : text));
+  }
+  return texts;
+}
+
+export function byteSize(bytes: number): string {
+  if (bytes < 10_000 && bytes % 1024 !== 0) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
+  const units = ["KiB", "MiB", "GiB"];
+  let [value, at] = [bytes / 1024, 0];
+  for (; value >= 1024 && at < units.length - 1; at++) value /= 1024;
+  return `${value.toFixed(1).replace(/\.0$/, "")} ${units[at]}`;
+}
+
+/** A limit of the server, as Rust writes it, for people. */
+export function limitText(name: string, value: string): string {
+  if (/::(message|header|key_bytes)$/.test(name) && /^\d+$/.test(value)) return byteSize(Number(value));
+  if (/^0ns$/.test(value)) return "0 s";
+  const seconds = /^(\d+)s$/.exec(value)?.[1];
+  if (seconds !== undefined && Number(seconds) >= 120) return uptime(Number(seconds) * 1000).replace(/ 0 (s|min|h)$/, "");
+  return value.replace(/^([\d.]+)(ns|µs|ms|s)$/, "$1 $2");
 }
 
 export function rate(perSecond: number): string {

@@ -1,6 +1,6 @@
 // The console of a server of byname: the frame of the page, and which view is in it.
 
-import { FunctionView } from "./function_view.ts";
+import { FunctionView, type Parts } from "./function_view.ts";
 import { announce, fill, h, visible } from "./dom.ts";
 import { History } from "./history.ts";
 import { isObject, parse } from "./json.ts";
@@ -24,6 +24,7 @@ const past = new History();
 
 async function begin(): Promise<void> {
   theme();
+  fill(main, h("p", { class: "quiet starting" }, "The page reads what functions there are."));
   let service: Service;
   let [offersFrames, offersPaths] = [false, true];
   try {
@@ -38,22 +39,28 @@ async function begin(): Promise<void> {
   document.title = `${location.host} · byname`;
   live.start();
   const list = new FunctionList(service);
-  const headers: [string, string][] = [];
-  const schemas = new Schemas(service.definitions);
+  const parts: Parts = { service, schemas: new Schemas(service.definitions), live, history: past, offersFrames, offersPaths, headers: [], drafts: new Map() };
   let view: View | undefined;
+  const chosen = h("select", { class: "small", "aria-label": "the replica whose figures are shown", change: () => live.showInstance(chosen.value) });
+  const several = h("p", { class: "notice", hidden: true }, "Several replicas answer at this address in turn. The figures are those of ", chosen, ".");
   const another = h("p", { class: "notice warn", role: "status", hidden: true }, "Another server answers now: it was restarted, or it is another replica. ", h("button", { type: "button", class: "button small", click: () => location.reload() }, "Reload the page"), " to see its functions.");
   const first = { instance: "" };
   live.listen(() => {
-    const instance = live.latest?.instance ?? "";
-    first.instance ||= instance;
-    another.hidden = instance === "" || instance === first.instance;
+    first.instance ||= live.answeredBy;
+    const { instances } = live;
+    several.hidden = instances.length < 2;
+    another.hidden = live.answeredBy === first.instance || instances.length > 1;
+    if (chosen.options.length !== instances.length || instances.some((one) => ![...chosen.options].some((option) => option.value === one))) {
+      fill(chosen, [...instances].sort().map((one) => h("option", { value: one }, visible(one))));
+    }
+    chosen.value = live.latest?.instance ?? "";
   });
   const show = (isFirst: boolean): void => {
     const target = read(location.hash);
     view?.close();
     const called = target.page === "f" ? service.functions.find((one) => one.name === target.rest || one.aliases.includes(target.rest)) : undefined;
     if (called) {
-      const made = new FunctionView({ service, schemas, live, history: past, offersFrames, offersPaths, headers }, called);
+      const made = new FunctionView(parts, called);
       view = made;
       if (target.args !== undefined) {
         try {
@@ -75,7 +82,7 @@ async function begin(): Promise<void> {
       view = new OverviewView(live, service);
     }
     const notOffered = !offersPaths && !offersFrames && called ? h("p", { class: "notice warn" }, "This server takes no calls by path or by frames, so this page can't call it.") : null;
-    fill(main, another, notOffered, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
+    fill(main, several, another, notOffered, service.note && target.page !== "server" ? h("p", { class: "notice" }, visible(service.note)) : null, view.element);
     list.select(called?.name);
     for (const link of navigation.querySelectorAll("a")) {
       const isHere = link.getAttribute("href") === `#/${target.page === "trace" ? "calls" : target.page}` || (called !== undefined && link.dataset["for"] === "f");
@@ -139,7 +146,8 @@ class FunctionList {
         this.links[0]?.focus();
       } else if (event.key === "Enter") {
         this.links[0]?.click();
-      } else if (event.key === "Escape") {
+      } else if (event.key === "Escape" && this.search.value !== "") {
+        event.preventDefault();
         this.search.value = "";
         this.show();
       }
@@ -209,8 +217,16 @@ class FunctionList {
 function keys(list: FunctionList, view: () => View | undefined): void {
   document.addEventListener("keydown", (event) => {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select, textarea")) return;
     const shown = view();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      // Also where the function has no argument to be in.
+      if (!(shown instanceof FunctionView) || event.defaultPrevented || sidebar.contains(target) || target.matches("a[href]")) return;
+      event.preventDefault();
+      shown.submit();
+      return;
+    }
+    if (event.key === "Escape" && !event.defaultPrevented && target.matches("input, select, textarea")) target.blur();
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input:not([type=checkbox], [type=radio]), select, textarea")) return;
     if (event.key === "/") {
       event.preventDefault();
       list.focus();

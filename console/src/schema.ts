@@ -124,6 +124,8 @@ export class Schemas {
       return { kind: "map", values: rest ?? true, keys: schema.get("propertyNames") };
     }
     const required = new Set(list(schema.get("required")).map((name) => text(name)));
+    // The members of an object come by the alphabet. These lists have them as they are declared.
+    const declared = schema.has("x-order") ? list(schema.get("x-order")).map((name) => text(name)) : [...required];
     const aliases = new Set<string>();
     // A member with aliases: one of its names is required, of which the first is the one to write.
     for (const condition of list(schema.get("allOf"))) {
@@ -139,9 +141,10 @@ export class Schemas {
     }
     const all = [...properties].filter(([name]) => !aliases.has(name));
     const read = all.map(([name, schema]) => ({ name, schema, required: required.has(name) }));
-    // What says which variant it is comes first, then what must be there.
-    const order = (property: Property) => (isConstant(property.schema) ? 0 : property.required ? 1 : 2);
-    return { kind: "object", properties: read.sort((a, b) => order(a) - order(b)) };
+    // What says which variant it is comes first, then what must be there, unless the order is known.
+    const order = (property: Property) => (isConstant(property.schema) ? 0 : property.required || schema.has("x-order") ? 1 : 2);
+    const place = (property: Property) => (declared.includes(property.name) ? declared.indexOf(property.name) : declared.length);
+    return { kind: "object", properties: read.sort((a, b) => order(a) - order(b) || place(a) - place(b)) };
   }
 
   private alternatives(alternatives: Json[]): Shape {

@@ -120,10 +120,16 @@ export function readService(document: Json): Service {
       deprecated: words("deprecated") ?? (member(described, "deprecated") === true ? "" : undefined),
       timeoutMs: timeout === undefined ? undefined : String((timeout as { text?: string }).text ?? ""),
       priority: words("priority") ?? "default",
-      source: [text(member(source, "package")), text(member(source, "module"))].filter((part) => part).join(" · "),
+      source: origin(text(member(source, "package")), text(member(source, "module"))),
     };
   });
   return { functions, definitions: member(document, "$defs") ?? new Map(), note: text(member(document, "note")) };
+}
+
+/** Where the function is declared. */
+function origin(crate: string | undefined, module: string | undefined): string {
+  const isSaid = crate === undefined || module?.split("::")[0] === crate.replace(/-/g, "_");
+  return [module === undefined ? "" : `in ${module}`, isSaid ? "" : `of the package ${crate}`].filter((part) => part !== "").join(", ");
 }
 
 function known(schema: Json | undefined, type: string): Json {

@@ -3,7 +3,7 @@
 import { ChartCard, spark } from "./charts.ts";
 import { documentation, fill, h, morph, visible } from "./dom.ts";
 import type { History } from "./history.ts";
-import { type CallEntry, type Live, type Sample, beganMs, count, duration, rate, uptime } from "./live.ts";
+import { type CallEntry, type Live, type Sample, beganMs, count, duration, durations, limitText, rate, uptime } from "./live.ts";
 import type { FunctionInfo, Service } from "./service.ts";
 
 type Column = [label: string, isNumber: boolean];
@@ -119,7 +119,7 @@ export class OverviewView extends LiveView {
 
 function facts(sample: Sample): string {
   const { server } = sample;
-  const parts = [`up ${uptime(sample.uptimeMs)}`, `${server["connections"] ?? 0} connections`];
+  const parts = [`up ${uptime(sample.uptimeMs)}`, `${server["connections"] ?? 0} ${server["connections"] === 1 ? "connection" : "connections"}`];
   if (Number(server["queue_delay_us"] ?? 0) > 0) parts.push(`queue delay ${duration(Number(server["queue_delay_us"]))}`);
   if (server["draining"] === true) parts.push("draining");
   parts.push(`instance ${sample.instance.slice(0, 16)}`);
@@ -157,6 +157,7 @@ export class CallsView extends LiveView {
     super(live);
     this.sections = [
       new Section("Calls of this page", () => this.own()),
+      new Section("Failed calls", () => callTable(live, live.latest?.failed, "no call has failed yet"), true),
       new Section("Slowest calls", () => callTable(live, live.latest?.slowest, "no call has ended yet"), true),
       new Section("Recent calls", () => callTable(live, live.latest?.recent, "no call has ended yet"), true),
     ];
@@ -179,33 +180,79 @@ export class TraceView extends LiveView {
 
   update(): void {
     const all = this.live.trace(this.id);
-    const key = all.map((entry) => `${entry.kind} ${entry.name} ${entry.durationUs}`).join(" ");
+    const gap = missingCalls(all, this.live.latest);
+    const key = `${gap} ${all.map((entry) => `${entry.kind} ${entry.name} ${entry.durationUs}`).join(" ")}`;
     if (key === this.drawn && this.place.childElementCount > 0) return;
     this.drawn = key;
     if (all.length === 0) {
       fill(this.place, h("p", { class: "card quiet" }, "The server tells no call of this trace. It keeps the most recent and the slowest."));
       return;
     }
-    const begin = Math.min(...all.map(beganMs));
+    const ordered = tree(all);
+    const begins = beginnings(ordered);
+    const begin = Math.min(...begins);
     const end = Math.max(...all.map((entry) => entry.endedMs), begin + 0.001);
     const span = end - begin;
-    const ordered = tree(all);
-    const rows = ordered.map(({ entry, depth }) => {
+    const offsets = durations(begins.map((at) => (at - begin) * 1000));
+    const rows = ordered.map(({ entry, depth }, at) => {
       const bar = h("div", { class: `bar ${entry.kind} ${entry.code === "ok" ? "" : "bad"}` });
       // Not an attribute: the policy of the page allows no inline styles.
-      bar.style.left = `${(((beganMs(entry) - begin) / span) * 100).toFixed(3)}%`;
+      bar.style.left = `${((((begins[at] ?? begin) - begin) / span) * 100).toFixed(3)}%`;
       bar.style.width = `${Math.max(0.4, (entry.durationUs / 1000 / span) * 100).toFixed(3)}%`;
       const label = h("div", { class: "bar-label" }, h("span", { class: `badge ${entry.kind === "server" ? "good" : entry.kind === "client" ? "stream" : ""}` }, entry.kind), " ", visible(entry.name));
       label.style.paddingInlineStart = `${Math.min(depth, 12) * 14}px`;
       return h("li", { class: "trace-row" }, label, h("div", { class: "bar-track" }, bar),
         h("div", { class: "bar-facts" }, h("span", { class: `status ${entry.code === "ok" ? "good" : "bad"}` }, visible(entry.code)), " ", duration(entry.durationUs),
-          h("span", { class: "quiet" }, ` +${duration((beganMs(entry) - begin) * 1000)}${entry.server ? ` · to ${visible(entry.server.replace(/^\w+:\/\//, "").replace(/\/.*$/, ""))}` : entry.way === "" ? "" : ` · ${visible(entry.way)}`}${entry.attempts > 1 ? ` · ${entry.attempts} attempts` : ""}`)));
+          h("span", { class: "quiet" }, ` +${offsets[at]}`, entry.url !== undefined ? [" · to ", this.service(entry, all)] : entry.way === "" ? "" : ` · ${visible(entry.way)}`, entry.attempts > 1 ? ` · ${entry.attempts} attempts` : "")));
     });
     fill(this.place, h("section", { class: "card", "aria-label": "waterfall" },
-      h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} in ${duration(span * 1000)}`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),
+      h("div", { class: "card-head" }, h("h2", {}, `${all.length} ${all.length === 1 ? "call" : "calls"} shown, ${duration(span * 1000)} from the first to the last`), h("span", { class: "quiet small" }, new Date(begin).toLocaleString())),
+      gap === undefined ? null : h("p", { class: "notice warn" }, gap),
       h("ol", { class: "waterfall" }, rows),
-      h("p", { class: "quiet small" }, "The server keeps the slowest calls and a choice of the recent ones, so some may be missing. Calls of other processes are on the pages of those.")));
+      h("p", { class: "quiet small" }, "Shown are calls of this process that it has kept: the slowest, and of those that end within 10 ms one that succeeded and one that failed. A call to another service has a link to this trace there.")));
   }
+
+  /** The service that a call went to, with a link to this trace there unless it is this process. */
+  private service(entry: CallEntry, all: CallEntry[]): Node | string {
+    const shown = visible((entry.url ?? "").replace(/^\w+:\/\//, "").replace(/\/.*$/, ""));
+    const href = pageOf(entry.url ?? "", this.id);
+    const isHere = all.some((other) => other.kind === "server" && entry.spanId !== undefined && other.parentId === entry.spanId);
+    return href === undefined || isHere ? shown : h("a", { href, target: "_blank", rel: "noreferrer", title: "this trace there" }, shown);
+  }
+}
+
+/** The page of a trace at another service, if a browser can open it. */
+function pageOf(service: string, id: string): string | undefined {
+  try {
+    const url = new URL(service);
+    if (!["http:", "https:"].includes(url.protocol) || url.host.includes(",")) return undefined;
+    return `${url.origin}${url.pathname}#/trace/${encodeURIComponent(id)}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** No call begins before its caller. What the server says of times is not exact. */
+function beginnings(ordered: { entry: CallEntry; depth: number }[]): number[] {
+  const around: number[] = [];
+  return ordered.map(({ entry, depth }) => {
+    const begin = Math.max(beganMs(entry), around[depth - 1] ?? -Infinity);
+    around[depth] = begin;
+    return begin;
+  });
+}
+
+/** Why calls of this trace are missing, as far as the rest of it shows. */
+function missingCalls(all: CallEntry[], sample: Sample | undefined): string | undefined {
+  const known = new Set(all.map((entry) => entry.spanId));
+  const orphan = all.find((entry) => entry.kind === "client" && entry.parentId !== undefined && !known.has(entry.parentId) && around(entry, all) === undefined);
+  if (orphan) return `The caller of ${visible(orphan.name)} is missing here, and other calls may be missing too. The server keeps the slowest calls and a choice of the recent ones.`;
+  const recent = sample?.recent ?? [];
+  const oldest = Math.min(...recent.map((entry) => entry.endedMs));
+  if (recent.length >= 100 && Math.min(...all.map((entry) => entry.endedMs)) < oldest) {
+    return `This trace is older than the ${recent.length} recent calls that the server keeps. Of older calls it keeps only the slowest, so others may be missing here.`;
+  }
+  return undefined;
 }
 
 /** Callers before what they call. */
@@ -263,7 +310,7 @@ export class ServerView extends LiveView {
   private limits(): HTMLElement | null {
     const sample = this.live.latest;
     if (!sample || sample.limits.length === 0) return null;
-    return h("dl", { class: "facts" }, sample.limits.map(([name, value]) => [h("dt", {}, h("code", {}, visible(name))), h("dd", {}, visible(value))]));
+    return h("dl", { class: "facts" }, sample.limits.map(([name, value]) => [h("dt", {}, h("code", {}, visible(name))), h("dd", { title: visible(value) }, visible(limitText(name, value)))]));
   }
 
   private clients(): HTMLElement | null {

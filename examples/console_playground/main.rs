@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Then open <http://127.0.0.1:8080/rpc>. Without an address it chooses a port and prints where it serves. With `--traffic` it
-//! calls its own functions, so that there are figures to see.
+//! calls its own functions, so that there are figures to see. With `--hosts` and names after it, it is there for browsers under these
+//! names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -364,7 +365,11 @@ async fn traffic(client: Client) {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| options.iter().any(|option| option == name);
-    let address = options.iter().find(|option| !option.starts_with("--")).map_or("127.0.0.1:0", String::as_str);
+    let address = options
+        .iter()
+        .take_while(|option| *option != "--hosts")
+        .find(|option| !option.starts_with("--"))
+        .map_or("127.0.0.1:0", String::as_str);
     #[allow(deprecated, reason = "the page shows it")]
     let server = Server::new().method::<create_order>();
     let server = server
@@ -388,6 +393,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .method::<hostile>()
         .frames(!has("--no-frames"))
         .path(!has("--no-paths"));
+    let names: Vec<_> = options.iter().skip_while(|option| *option != "--hosts").skip(1).cloned().collect();
+    let server = if names.is_empty() { server } else { server.hosts(names).console(true) };
     let bound = server.serve(address).bind().await?;
     let at = bound.local_addr();
     let client = Client::new(format!("{at}/rpc"))?;

@@ -42,7 +42,7 @@ const tests = {
     equal(await page.locator(".reply .status").first().textContent(), "200 OK");
     const code = await page.locator(".program").textContent();
     includes(code, '"by":"pick_up"');
-    includes(code, '"Card":{"expires":[12,29],"number":"4111"}');
+    includes(code, '"Card":{"number":"4111","expires":[12,29]}');
     includes(code, "idempotency-key: ");
     await page.getByRole("button", { name: "Reset" }).click();
     equal(await page.getByLabel("number", { exact: true }).count(), 0);
@@ -80,11 +80,11 @@ const tests = {
     includes(await page.locator(".reply .json").textContent(), '"AP9o"');
     await sent("files.count", async () => {
       await page.getByRole("button", { name: "add an item to folders" }).click();
-      await page.getByLabel("name", { exact: true }).last().fill("a");
-      await page.getByLabel("name", { exact: true }).first().fill("b");
+      await page.getByLabel("name", { exact: true }).first().fill("a");
+      await page.getByLabel("name", { exact: true }).last().fill("b");
       await page.getByLabel("send parent_of").first().check();
-      await page.getByLabel("name", { exact: true }).nth(1).fill("c");
-    }, '{"root":{"folders":[{"folders":[],"name":"b","parent_of":{"folders":[],"name":"c"}}],"name":"a"}}');
+      await page.getByLabel("name", { exact: true }).last().fill("c");
+    }, '{"root":{"name":"a","folders":[{"name":"b","folders":[],"parent_of":{"name":"c","folders":[]}}]}}');
     includes(await page.locator(".reply .json").textContent(), "3");
   },
 
@@ -136,11 +136,20 @@ const tests = {
     await page.getByLabel("name", { exact: true }).fill("Ada");
     await page.getByLabel("article").fill("1.5");
     await page.getByRole("button", { name: "Call" }).click();
-    await page.locator("p.complaint[role=alert]", { hasText: "expected an integer" }).waitFor();
+    await page.locator("p.complaint[role=alert]", { hasText: "lines[0].article: expected an integer" }).waitFor();
     equal(await page.evaluate(() => document.activeElement.getAttribute("aria-invalid")), "true");
     await page.getByLabel("article").fill("18446744073709551616");
     await page.getByRole("button", { name: "Call" }).click();
     await page.locator("p.complaint[role=alert]", { hasText: "18446744073709551615" }).waitFor();
+    await page.getByLabel("article").fill("");
+    await page.getByRole("button", { name: "Call" }).click();
+    equal(await page.locator("p.complaint[role=alert]").textContent(), "order.lines[0].article: is empty");
+    await page.getByLabel("article").fill("1");
+    await page.getByLabel("count", { exact: true }).fill("1");
+    await page.getByRole("button", { name: "add an item to lines" }).click();
+    await page.getByLabel("article").last().fill("1");
+    await page.getByRole("button", { name: "Call" }).click();
+    equal(await page.locator("p.complaint[role=alert]").textContent(), "order.lines[1].count: is empty");
   },
 
   async "an error of the function has its code, its data, and whether it ran"(page) {
@@ -163,10 +172,39 @@ const tests = {
     includes(await page.locator(".came li").first().textContent(), "100000");
     await page.getByRole("button", { name: "Stop" }).click();
     await page.locator(".reply .notice", { hasText: "Stopped." }).waitFor();
+    equal(await page.locator(".reply .status").first().textContent(), "stopped");
+    includes(await page.locator(".reply-head").textContent(), " ms");
+    await page.locator(".reply-head .trace-link").waitFor();
+    equal(await page.locator(".past .status").first().textContent(), "stopped");
     await open(page, "streams.breaks", { after: 2 });
     await callNow(page);
     await reply(page, "an order needs at least one line");
     equal(await page.locator(".came li").count(), 2);
+    equal(await page.locator(".reply .status").first().textContent(), "unknown");
+    includes(await page.locator(".reply-head").textContent(), "HTTP 200");
+  },
+
+  async "a call that is refused leaves no reply that seems to be its own, and the complaint is at its field"(page) {
+    await open(page, "add", { a: 1 });
+    await callNow(page);
+    await reply(page, "3");
+    await page.getByText("Headers, time-out").click();
+    await page.getByLabel("time-out").fill("abc");
+    includes(await page.locator(".program").textContent(), "can't be sent: time-out: expected a whole number of milliseconds");
+    equal(await page.locator(".call [aria-invalid]").count(), 0, "nothing is complained about while it is typed");
+    await page.getByText("Headers, time-out").click();
+    await callNow(page);
+    await page.locator(".reply.earlier h2", { hasText: "Reply to an earlier call" }).waitFor();
+    const focused = await page.evaluate(() => {
+      const { activeElement } = document;
+      return [activeElement.value, activeElement.getAttribute("aria-invalid"), document.getElementById(activeElement.getAttribute("aria-describedby"))?.textContent];
+    });
+    equal(focused, ["abc", "true", "expected a whole number of milliseconds"]);
+    await page.getByLabel("time-out").fill("5000");
+    equal(await page.locator(".call [aria-invalid]").count(), 0);
+    await callNow(page);
+    await page.locator(".reply:not(.earlier) h2", { hasText: "Reply" }).waitFor();
+    includes(await page.locator(".program").textContent(), "byname-timeout-ms: 5000");
   },
 
   async "a stream is sent by hand, item by item, and ended by hand"(page) {
@@ -190,6 +228,38 @@ const tests = {
     await reply(page, "The stream is complete.");
   },
 
+  async "all items of a long stream are counted"(page) {
+    await open(page, "streams.countdown", { from: 12000 });
+    const lines = Array.from({ length: 12000 }, (_, at) => `{"item":${12000 - at}}\n`).join("");
+    await page.route("**/rpc/streams.countdown", (route) => route.fulfill({ contentType: "application/x-ndjson", body: `${lines}{"end":{}}\n` }));
+    await callNow(page);
+    await reply(page, "12000 items, the last 1000 are shown");
+    equal(await page.locator(".came li").last().getAttribute("value"), "11999");
+    await page.getByRole("button", { name: "Copy the last 10000" }).waitFor();
+  },
+
+  async "sizes, times and counts have units and numbers that people read"(page) {
+    await open(page, "counter.hits");
+    await callNow(page);
+    await page.locator(".reply-head", { hasText: / · 1 byte · / }).waitFor();
+    includes(await page.locator(".function-head").textContent(), "in console_playground, of the package byname-examples");
+    await page.getByRole("link", { name: "Server", exact: true }).click();
+    const limit = async (name) => page.locator("dt", { hasText: name }).locator("+ dd").textContent();
+    equal([await limit("Limits::message"), await limit("Limits::key_bytes"), await limit("Limits::drain_delay"), await limit("Limits::stream_idle"), await limit("Limits::call")], ["4 MiB", "64 MiB", "0 s", "5 min", "30 s"]);
+    const text = "x".repeat(3_500_000);
+    await open(page, "settings.set");
+    await page.getByRole("radio", { name: "JSON" }).check();
+    await page.getByLabel("the arguments as JSON").fill(JSON.stringify({ name: "a", setting: { type: "Text", value: text } }));
+    await callNow(page);
+    await page.locator(".reply-head", { hasText: "3.3 MiB" }).waitFor();
+  },
+
+  async "the members of a form come in the order in which they are declared"(page) {
+    await open(page, "orders.place");
+    const names = await page.locator(".call .fields > .field > .object > .field > .field-head .field-name").allTextContents();
+    equal(names, ["customer", "lines", "delivery", "payment", "note", "labels", "place"]);
+  },
+
   async "items are sent as one body where there are no frames"(page, { start }) {
     const address = await start(["--no-frames"]);
     await page.goto(`http://${address}/rpc#/f/streams.sum`);
@@ -199,6 +269,38 @@ const tests = {
     }
     await page.getByRole("button", { name: "Call" }).click();
     await reply(page, "42");
+  },
+
+  async "items are sent as one body where a proxy does not forward the upgrade"(page, { address }) {
+    const port = await proxy(address, "/rpc", (text) => text.replace(/^(upgrade|connection): .*\r\n/gim, ""));
+    await page.goto(`http://127.0.0.1:${port}/rpc#/f/streams.sum`);
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.locator(".call .notice", { hasText: "nothing was sent" }).waitFor();
+    // The field has the focus, and an item that was added is selected.
+    for (const item of ["40", "2"]) {
+      await page.keyboard.type(item);
+      await page.keyboard.press("Enter");
+    }
+    equal(await page.locator(".sent li").count(), 2);
+    await page.getByRole("button", { name: "Call" }).click();
+    await reply(page, "42");
+    await open(page, "streams.echo");
+    await page.locator(".call .field.block textarea").fill('"one body"');
+    await page.getByRole("button", { name: "Add item" }).click();
+    await page.getByRole("button", { name: "Call" }).click();
+    await page.locator(".came li", { hasText: "one body" }).waitFor();
+  },
+
+  async "a call that could not be sent did not run"(page, { start }) {
+    const address = await start([]);
+    await page.goto(`http://${address}/rpc#/f/streams.sum`);
+    await page.getByRole("button", { name: "Open stream" }).waitFor();
+    running.at(-1).kill();
+    await new Promise((ended) => running.at(-1).once("exit", ended));
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.locator(".error-box", { hasText: "nothing was sent" }).waitFor();
+    includes(await page.locator(".error-box").textContent(), "executedno");
+    await page.getByRole("button", { name: "Open stream" }).waitFor();
   },
 
   async "large numbers go through form, reply, history and copied commands unchanged"(page, { address }) {
@@ -351,6 +453,33 @@ const tests = {
     }
   },
 
+  async "the page works under a name and a port, if the proxy forwards both"(page, { start }) {
+    const address = await start(["--hosts", "shop.test"]);
+    const port = await proxy(address, "/rpc");
+    await page.goto(`http://shop.test:${port}/rpc#/f/add?args={"a":40}`);
+    await callNow(page);
+    await reply(page, "42");
+    await open(page, "streams.sum");
+    await page.getByRole("button", { name: "Open stream" }).click();
+    await page.getByRole("button", { name: "End stream" }).click();
+    await reply(page, "0");
+  },
+
+  async "where a proxy drops the port of the host, the page says so"(page, { start }) {
+    const address = await start(["--hosts", "shop.test"]);
+    const port = await proxy(address, "/rpc", (text) => text.replace(/^host: .*\r\n/gim, "host: shop.test\r\n"));
+    await page.goto(`http://shop.test:${port}/rpc#/f/add?args={"a":40}`);
+    await callNow(page);
+    await page.locator(".error-box .notice", { hasText: "proxy_set_header Host $http_host;" }).waitFor();
+  },
+
+  async "a page whose script does not come says what to look at"(page, { address }) {
+    await page.route("**/rpc?!console.js", (route) => route.fulfill({ status: 403, body: "" }));
+    await page.goto("about:blank");
+    await page.goto(`http://${address}/rpc`);
+    await page.locator("main .starting", { hasText: "Host with its port" }).waitFor();
+  },
+
   async "the token is checked by frames too"(page) {
     const answers = await page.evaluate(async () => {
       const right = document.querySelector('meta[name="byname-console"]').content;
@@ -452,6 +581,50 @@ const tests = {
     }
   },
 
+  async "a field is left by Escape, and a function without arguments is called from anywhere on its page"(page) {
+    await page.setViewportSize({ width: 640, height: 400 });
+    await page.keyboard.press("/");
+    await page.keyboard.type("numbers.echo");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "numbers.echo", level: 1 }).waitFor();
+    await page.keyboard.press("e");
+    await page.keyboard.type("7");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("/");
+    equal(await page.evaluate(() => document.activeElement.id), "search");
+    await page.keyboard.type("counter.hits");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "counter.hits", level: 1 }).waitFor();
+    await page.keyboard.press("Control+Enter");
+    await page.locator(".reply .status.good").waitFor();
+    const seen = await page.locator(".reply-body .json").evaluate((reply) => reply.getBoundingClientRect().bottom <= innerHeight);
+    assert(seen, "the reply is not on the screen");
+    equal(await page.locator("#announcer").textContent(), "reply, 200 OK");
+    await page.goBack();
+    await page.getByRole("heading", { name: "numbers.echo", level: 1 }).waitFor();
+    equal(await page.getByLabel("id", { exact: true }).inputValue(), "7");
+    assert(!(await page.evaluate(() => JSON.stringify([{ ...sessionStorage }, { ...localStorage }]))).includes("numbers.echo"), "what was entered is stored");
+  },
+
+  async "what was entered stays while another function is looked at"(page) {
+    await open(page, "orders.place");
+    await fillOrder(page);
+    await page.getByRole("radio", { name: "JSON" }).check();
+    await page.getByLabel("the arguments as JSON").fill('{"order": ');
+    await open(page, "streams.sum");
+    await page.locator(".call", { hasText: "Items are sent after Open stream" }).waitFor();
+    await open(page, "streams.echo");
+    await page.locator(".call", { hasText: "It takes no arguments besides its stream." }).waitFor();
+    await open(page, "orders.place");
+    equal(await page.getByLabel("the arguments as JSON").inputValue(), '{"order": ');
+    await page.getByLabel("the arguments as JSON").fill("{}");
+    await open(page, "add");
+    await page.getByLabel("a", { exact: true }).fill("not a number");
+    await open(page, "orders.find");
+    await open(page, "add");
+    equal(await page.getByLabel("a", { exact: true }).inputValue(), "not a number");
+  },
+
   async "figures, calls and traces are shown"(page, { start }) {
     const address = await start(["--traffic"]);
     await page.goto(`http://${address}/rpc`);
@@ -470,6 +643,68 @@ const tests = {
     await page.getByRole("link", { name: "Calls", exact: true }).click();
     await page.locator(".card", { hasText: "Calls of this page" }).getByRole("link", { name: "orders.checkout" }).click();
     equal(await page.getByLabel("article").inputValue(), "4711");
+  },
+
+  async "a trace has links to other services, and says what is missing"(page) {
+    const id = "0af7651916cd43dd8448eb211c80319c";
+    const call = (kind, name, span, parent, nanos, us, more) => ({ kind, name, code: "ok", ended_ms_ago: Math.floor(nanos / 1e6), ended_ago_ns: nanos, duration_us: us, trace_id: id, span_id: span, parent_id: parent, ...more });
+    const recent = [
+      call("server", "quote", "a000000000000001", "9999999999999999", 100_000_000, 1_540_000, { way: "path" }),
+      // By its age it begins before its caller.
+      call("client", "stock", "a000000000000002", "a000000000000001", 1_634_000_000, 7_000, { url: "http://stock.test:7001/team/rpc", attempts: 3 }),
+      call("client", "price.one", "a000000000000003", "a000000000000001", 105_000_000, 4_500, { url: "http://10.0.0.1:1,10.0.0.2:1/rpc" }),
+      call("client", "price.two", "a000000000000004", "a000000000000001", 104_500_000, 4_500, { url: "javascript:alert(1)//x" }),
+      call("client", "price.three", "a000000000000005", "a000000000000001", 101_000_000, 1_500, { url: "unix:/run/price.sock" }),
+    ];
+    let given = recent;
+    await page.route("**/!stats", async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), recent: given, slowest: [], failed: [call("server", "broke", "a000000000000009", undefined, 1_000_000, 7, { code: "internal", way: "path" })] } }));
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator(".trace-row", { hasText: "price.three" }).waitFor();
+    await page.getByRole("heading", { name: "6 calls shown" }).waitFor();
+    equal(await page.locator("main .notice:visible").count(), 0, "nothing is missing");
+    const links = await page.locator(".trace-row a").evaluateAll((links) => links.map((link) => [link.getAttribute("href"), link.rel]));
+    equal(links, [[`http://stock.test:7001/team/rpc#/trace/${id}`, "noreferrer"]]);
+    const rows = await page.locator(".trace-row").allTextContents();
+    includes(rows.find((row) => row.includes("stock")), "3 attempts");
+    const [quote, stock] = ["quote", "stock"].map((name) => page.locator(".trace-row", { hasText: name }).first().locator(".bar"));
+    equal(await stock.evaluate((bar) => bar.style.left), await quote.evaluate((bar) => bar.style.left));
+    const offsets = rows.filter((row) => row.includes("price")).map((row) => /\+([\d.]+ s)/.exec(row)[1]);
+    equal(new Set(offsets).size, 3, offsets.join());
+    await page.getByRole("link", { name: "Calls", exact: true }).click();
+    await page.locator(".card", { hasText: "Failed calls" }).locator("tr", { hasText: "broke" }).waitFor();
+
+    given = recent.slice(1, 3);
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator("main .notice", { hasText: "The caller of" }).waitFor();
+
+    const later = Array.from({ length: 99 }, (_, at) => ({ ...call("server", "later", undefined, undefined, 1000 * at, 10, { way: "path" }), trace_id: undefined }));
+    given = [...later, later[0]];
+    await page.route("**/!stats", async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), recent: given, slowest: recent.slice(0, 2), failed: [] } }));
+    await page.reload();
+    await page.evaluate((id) => (location.hash = `#/trace/${id}`), id);
+    await page.locator("main .notice", { hasText: "older than the 100 recent calls" }).waitFor();
+  },
+
+  async "charts go on where several replicas answer in turn"(page) {
+    let turn = 0;
+    const instances = ["replica-one", "replica-two"];
+    await page.route("**/!stats", async (route) => {
+      const stats = await (await route.fetch()).json();
+      const at = turn++ % 2;
+      await route.fulfill({ json: { ...stats, instance: instances[at], uptime_ms: 1e9, server: { ...stats.server, in_flight: 100 + at } } });
+    });
+    await page.reload();
+    const notice = page.locator("main .notice", { hasText: "Several replicas answer" });
+    await notice.waitFor();
+    // Each has a course of its own, which goes on.
+    await page.waitForFunction(() => (document.querySelector(".chart-card .line.main")?.getAttribute("d")?.split("L").length ?? 0) >= 3);
+    const flight = page.locator(".chart-card", { hasText: "in flight" }).locator(".figure");
+    equal(await flight.textContent(), "100");
+    await page.getByLabel("the replica whose figures are shown").selectOption("replica-two");
+    equal(await flight.textContent(), "101");
+    equal(await page.locator("main .notice:visible").count(), 1);
   },
 
   async "axe finds no violation, in light and in dark"(page, { address }) {
@@ -586,8 +821,8 @@ function includes(text, part) {
   assert(text?.includes(part), `${JSON.stringify(part)} is not in ${JSON.stringify(text)}`);
 }
 
-/** A proxy in front of the server. What is below `path` here is below `/rpc` there. */
-async function proxy(address, path) {
+/** A proxy in front of the server. What is below `path` here is below `/rpc` there. It may change requests. */
+async function proxy(address, path, changed = (text) => text) {
   const server = net.createServer((near) => {
     const [host, port] = address.split(":");
     const far = net.connect(Number(port), host);
@@ -597,7 +832,7 @@ async function proxy(address, path) {
     near.on("data", (piece) => {
       const text = piece.toString("latin1");
       const moved = text.replace(new RegExp(`^(GET|POST) ${path}(?=[/? ])`), "$1 /rpc");
-      far.write(Buffer.from(moved, "latin1"));
+      far.write(Buffer.from(changed(moved), "latin1"));
     });
     near.on("end", () => far.end());
     far.pipe(near);
@@ -621,7 +856,7 @@ function start(args) {
 
 async function main() {
   const address = await start([]);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--no-proxy-server"] });
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--no-proxy-server", "--host-resolver-rules=MAP shop.test 127.0.0.1"] });
   let failures = 0;
   for (const [name, test] of Object.entries(tests)) {
     if (only && !name.includes(only)) continue;
@@ -637,8 +872,8 @@ async function main() {
       reports.push(`a dialog: ${dialog.message()}`);
       void dialog.dismiss();
     });
-    // Answers that are errors are shown by the page, and the browser logs them too.
-    page.on("console", (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource") && reports.push(message.text()));
+    // Answers that are errors are shown by the page, and the browser logs them too. It ignores one header over plain HTTP.
+    page.on("console", (message) => message.type() === "error" && !/^(Failed to load resource|WebSocket connection to|The Cross-Origin-Opener-Policy header has been ignored)/.test(message.text()) && reports.push(message.text()));
     try {
       await page.goto(`http://${address}/rpc`);
       await page.locator("main h1").waitFor();

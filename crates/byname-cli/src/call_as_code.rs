@@ -253,9 +253,20 @@ mod tests {
         let rust = text(written.call("big"), CallLanguage::Rust);
         assert!(rust.contains(".kwarg(\"n\", 340282366920938463463374607431768211455_u128)"), "{rust}");
         assert!(rust.contains("let result: u128 ="), "{rust}");
-        let nested = Written::new(json!({ "n": [wide] }));
-        let rust = text(nested.call("add"), CallLanguage::Rust);
-        assert!(rust.contains("arbitrary_precision") && rust.contains("serde_json::from_str"), "{rust}");
+        // A literal would round them, or write them otherwise.
+        for digits in
+            ["[340282366920938463463374607431768211455]", "0.123456789012345678901234567891", "[1.10]", "-0", "1e+5"]
+        {
+            let nested = Written::new(json!({ "n": serde_json::from_str::<Value>(digits).unwrap() }));
+            let rust = text(nested.call("add"), CallLanguage::Rust);
+            let read = format!("serde_json::from_str::<serde_json::Value>(\"{digits}\")?");
+            assert!(rust.contains("arbitrary_precision") && rust.contains(&read), "{rust}");
+            let typescript = text(nested.call("add"), CallLanguage::Typescript);
+            assert!(typescript.contains(&format!(r#"body: "{{\"n\":{digits}}}","#)), "{typescript}");
+        }
+        let usual = Written::new(json!({ "n": [0.5, 5, -7] }));
+        let rust = text(usual.call("add"), CallLanguage::Rust);
+        assert!(rust.contains("json!([0.5, 5, -7])") && !rust.contains("arbitrary_precision"), "{rust}");
     }
 
     #[test]
@@ -265,7 +276,7 @@ mod tests {
             (CallLanguage::Curl, &["'http://localhost:8080/rpc/sum?factor=2'", "-X POST -T -", "x-ndjson"][..]),
             (CallLanguage::Python, &["params={\"factor\":\"2\"}", "data=iter(sys.stdin.buffer)", "x-ndjson"]),
             (CallLanguage::Typescript, &["/rpc/sum?factor=2\"", "Readable.toWeb(process.stdin)", "duplex: \"half\""]),
-            (CallLanguage::Rust, &["client.call(\"sum\", arguments).streaming(items)"]),
+            (CallLanguage::Rust, &["client.call(\"sum\", arguments).streaming(items)", "arbitrary_precision"]),
         ];
         for (language, parts) in taken {
             let text = text(written.call("sum"), language);

@@ -35,6 +35,9 @@ pub(crate) struct CheckCommand {
     new: String,
 }
 
+/// The file of a contract, where no other one is named.
+const LOCK_FILE: &str = "byname.lock";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum CheckFormat {
     Text,
@@ -45,7 +48,7 @@ enum CheckFormat {
 
 impl CheckCommand {
     pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
-        let file = if is_file(&self.new) { self.new.as_str() } else { "byname.lock" };
+        let file = if is_file(&self.new) { self.new.as_str() } else { LOCK_FILE };
         let old = match self.against.strip_prefix("git:") {
             Some(revision) => in_git(revision, Path::new(file))?,
             None => schema_of(&self.options, Some(self.against.clone())).await?,
@@ -72,9 +75,17 @@ impl CheckCommand {
         match self.format {
             CheckFormat::Text => print_text(&report.text())?,
             CheckFormat::Json => print_text(&format!("{}\n", json_lines(&report.json())))?,
-            CheckFormat::Github => print_text(&report.github(file))?,
+            CheckFormat::Github => print_text(&report.github(self.annotated_file()))?,
         }
         Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// The file whose change the annotations are about. `None` if two services are compared.
+    fn annotated_file(&self) -> Option<&str> {
+        let in_git =
+            self.against.strip_prefix("git:").map(|revision| revision.split_once(':').map_or(LOCK_FILE, |of| of.1));
+        let old = if is_file(&self.against) { Some(self.against.as_str()) } else { in_git };
+        if is_file(&self.new) { Some(&self.new) } else { old }
     }
 
     /// What the old version has counted, if it is a service.
@@ -178,14 +189,37 @@ impl CheckReport {
         })
     }
 
-    fn has_accepted(&self) -> bool {
-        let mut all = self.differences.iter().flat_map(|difference| self.weighed(difference));
-        all.any(|(.., weight)| matches!(weight, Weight::Accepted(_)))
+    fn breaks(&self) -> usize {
+        self.weights(|weight| weight == Weight::Breaks)
     }
 
-    fn breaks(&self) -> usize {
+    /// The entries whose weight is such a one.
+    fn weights(&self, is_such: impl Fn(Weight<'_>) -> bool) -> usize {
         let all = self.differences.iter().flat_map(|difference| self.weighed(difference));
-        all.filter(|(.., weight)| *weight == Weight::Breaks).count()
+        all.filter(|(.., weight)| is_such(*weight)).count()
+    }
+
+    /// How many of the entries there are, by the words that stand at them.
+    fn sum(&self) -> String {
+        let bad = anstyle::AnsiColor::Red.on_default().bold();
+        let breaks = self.breaks();
+        let accepted = self.weights(|weight| matches!(weight, Weight::Accepted(_)));
+        let later = self.weights(|weight| weight == Weight::Later);
+        let mut parts = Vec::new();
+        if breaks > 0 {
+            parts.push(format!("{bad}{}{bad:#}", counted(breaks, "break")));
+        }
+        parts.extend((accepted > 0).then(|| format!("{accepted} accepted")));
+        parts.extend((later > 0).then(|| format!("{later} later")));
+        match (breaks, parts.is_empty()) {
+            (0, true) => "no difference in what is sent and what is accepted".to_owned(),
+            (0, false) => {
+                let other = if accepted > 0 { "other " } else { "" };
+                let clients = if self.both { "any" } else { "old" };
+                format!("{}, no {other}break of {clients} clients", parts.join(", "))
+            }
+            _ => parts.join(", "),
+        }
     }
 
     /// Who still calls the function of a difference that breaks its clients.
@@ -198,7 +232,6 @@ impl CheckReport {
         let (bad, bold, dim) =
             (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
         let mut text = String::new();
-        let mut places = 0;
         let mut last = None;
         let mut last_called = None;
         for difference in &self.differences {
@@ -209,7 +242,6 @@ impl CheckReport {
                 != Some((&difference.function, &difference.place))
             {
                 text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
-                places += 1;
             }
             for (direction, of, weight) in self.weighed(difference) {
                 let (style, word) = match weight {
@@ -248,17 +280,7 @@ impl CheckReport {
                 text.push_str(&format!("  {dim}and {more} more, which --format json lists{dim:#}\n"));
             }
         }
-        text.push_str(&match (self.breaks(), places) {
-            (0, 0) => "no difference in what is sent and what is accepted\n".to_owned(),
-            (0, count) => {
-                let clients = if self.both { "any" } else { "old" };
-                let further = if self.has_accepted() { "no other break" } else { "no break" };
-                format!("{}, {further} of {clients} clients\n", counted(count, "difference"))
-            }
-            (breaks, count) => {
-                format!("{bad}{}{bad:#} in {}\n", counted(breaks, "break"), counted(count, "difference"))
-            }
-        });
+        text.push_str(&format!("{}\n", self.sum()));
         text
     }
 
@@ -293,8 +315,10 @@ impl CheckReport {
         written
     }
 
-    fn github(&self, file: &str) -> String {
+    fn github(&self, file: Option<&str>) -> String {
         let mut text = String::new();
+        // An annotation without a file stands at the run.
+        let file = file.map(|file| format!("file={},", property(file))).unwrap_or_default();
         for difference in &self.differences {
             for (direction, of, weight) in self.weighed(difference) {
                 let (level, weight) = match weight {
@@ -308,7 +332,7 @@ impl CheckReport {
                 let calls = self.calls_line(difference).filter(|_| is_of_old_clients);
                 let calls = calls.map(|line| format!("; {line}")).unwrap_or_default();
                 let message = inert(&format!("{weight}{}{place}: {direction}: {of}{calls}", difference.function));
-                text.push_str(&format!("::{level} file={},title={}::{}\n", property(file), of.rule, data(&message)));
+                text.push_str(&format!("::{level} {file}title={}::{}\n", of.rule, data(&message)));
             }
         }
         for line in self.accepted.unused(&self.differences) {

@@ -67,8 +67,19 @@ pub(crate) fn narrow_rate(a_second: f64, width: usize) -> String {
     if whole.len() <= width {
         return whole;
     }
-    let (mut n, mut unit) = (a_second, "");
-    for next in ["k", "M", "G", "T"] {
+    shortened(a_second)
+}
+
+/// A count in at most this many characters, which are at least 5: `81,234` or `1.23M`.
+pub(crate) fn narrow_count(n: u64, width: usize) -> String {
+    let whole = count(n);
+    if whole.len() <= width { whole } else { shortened(n as f64) }
+}
+
+/// In at most 5 characters.
+fn shortened(mut n: f64) -> String {
+    let mut unit = "";
+    for next in ["k", "M", "G", "T", "P", "E"] {
         if n >= 999.5 {
             (n, unit) = (n / 1e3, next);
         }
@@ -113,7 +124,16 @@ mod tests {
             [0.0, 81_234.0, 999_400.0, 999_600.0, 1.234e9].map(|n| narrow_rate(n, 6)),
             ["0", "81,234", "999k", "1.00M", "1.23G"]
         );
+        assert_eq!([1.2e12, 3.4e16, 1.8e19].map(|n| narrow_rate(n, 6)), ["1.20T", "34.0P", "18.0E"]);
         assert!(narrow_rate(f64::MAX, 6).len() <= 6);
+    }
+
+    #[test]
+    fn a_count_fits_its_column() {
+        assert_eq!(
+            [0, 64, 9_999_999, 99_999_999, 1_000_000_000_000, u64::MAX].map(|n| narrow_count(n, 9)),
+            ["0", "64", "9,999,999", "100M", "1.00T", "18.4E"]
+        );
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl TopSession {
                 None
             }
             Err(error) => {
-                self.watches[at].failed(error.message().to_owned());
+                self.watches[at].failed(error.message());
                 Some(error)
             }
         }
@@ -305,7 +305,7 @@ pub(crate) async fn asked(client: &Client) -> Result<StatsReply, CommandError> {
         Ok(document) => StatsReply::read(&document).map_err(CommandError::other),
         Err(error) if error.code() == Code::Unimplemented => Err(CommandError::not_told(
             "the server does not show its counters; it does so where it listens on a loopback address or at a unix socket, and elsewhere with \
-             `Server::metrics(true)`",
+             `Server::metrics(true)`. A server of a version before `!stats` has none",
         )),
         Err(error) => Err(error.into()),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use byname::{Error, Server, Streaming, rpc};
+use byname::{Context, Error, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::Value;
 
@@ -23,6 +23,34 @@ async fn quarter(n: u128) -> u128 {
 #[rpc(readonly)]
 async fn opposite(is: bool) -> (Option<u8>, bool, String) {
     (None, !is, "ß".to_owned())
+}
+
+/// What came, with all its digits.
+#[rpc(readonly)]
+async fn echo(line: Value) -> Value {
+    line
+}
+
+/// The items as they came, with all their digits.
+#[rpc(readonly)]
+async fn joined(items: Streaming<Value>) -> Result<String, Error> {
+    let mut items = std::pin::pin!(items);
+    let mut texts = Vec::new();
+    while let Some(item) = items.next().await {
+        texts.push(item?.to_string());
+    }
+    Ok(texts.join(" "))
+}
+
+/// The numbers, one by one.
+#[rpc(readonly)]
+fn each(lines: Vec<Value>) -> impl Stream<Item = Value> {
+    stream::iter(lines)
+}
+
+#[rpc(readonly)]
+async fn header() -> Option<String> {
+    Context::current()?.header("x-note").map(str::to_owned)
 }
 
 #[rpc(keyed)]
@@ -57,7 +85,14 @@ struct Call {
     shown: &'static str,
 }
 
-const CALLS: [Call; 8] = [
+/// What a literal of some language would round, or write otherwise.
+const DIGITS: &str = "[9007199254740993,-9223372036854775808,18446744073709551615,340282366920938463463374607431768211455,\
+     0.123456789012345678901234567891,123456789012345678901234567890.5,1.10,5.0,-0.0,-0,1e+5,1e+400,0.1,1.5]";
+
+/// What a literal of some language, or a shell, would take for something else.
+const TEXT: &str = "it's \"$HOME\" `id` $(id) ${HOME} %41 %s {{}} #{x} \\ \\n \n\t\r\u{8}\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{feff} */ //  </script> ß😀";
+
+const CALLS: [Call; 9] = [
     Call {
         name: "measure",
         arguments: &["text=it's \"ß\"\u{1b}\n", "id=18446744073709551615", "line={\"a\":[-1,2.5,null,true]}"],
@@ -75,16 +110,50 @@ const CALLS: [Call; 8] = [
     Call { name: "pay", arguments: &["--idempotency-key", "order-7", "-H", "x-team: a", "7"], items: "", shown: "7\n" },
     Call { name: "count", arguments: &["3"], items: "", shown: "0\n1\n2\n" },
     Call { name: "sum", arguments: &["2", "ä b&7"], items: "1\n2\n\n3\n", shown: "18\n" },
+    Call {
+        name: "joined",
+        arguments: &[],
+        items: "18446744073709551615\n[0.123456789012345678901234567891,1.10]\n-0\n",
+        shown: "\"18446744073709551615 [0.123456789012345678901234567891,1.10] -0\"\n",
+    },
     Call { name: "scaled", arguments: &["10"], items: "1\n2\n", shown: "10\n20\n" },
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_programs_make_the_call() {
     let server = Server::new().method::<measure>().method::<quarter>().method::<opposite>().method::<pay>();
+    let server = server.method::<echo>().method::<header>().method::<joined>().method::<each>();
     let bound = server.method::<count>().method::<sum>().method::<scaled>().serve("127.0.0.1:0").bind().await.unwrap();
     let address = bound.local_addr().to_string();
     tokio::spawn(bound.into_future());
     tokio::task::spawn_blocking(move || compare(&address)).await.unwrap();
+}
+
+/// The calls, with those whose words are made.
+fn calls() -> Vec<Call> {
+    let text = Value::from(TEXT).to_string();
+    // Each number also as a whole argument, which is written by other means than a part of one.
+    let digits = DIGITS.trim_matches(['[', ']']).split(',').map(str::to_owned);
+    let lines = digits.chain([DIGITS.to_owned(), format!("[{{\"a\":{DIGITS},{text}:{text},\"__proto__\":7}}]"), text]);
+    let echo = |line: String| Call {
+        name: "echo",
+        arguments: Vec::leak(vec![&*format!("line={line}").leak()]),
+        items: "",
+        shown: format!("{line}\n").leak(),
+    };
+    let header =
+        |value: &'static str, shown| Call { name: "header", arguments: Vec::leak(vec!["-H", value]), items: "", shown };
+    let each = Call {
+        name: "each",
+        arguments: Vec::leak(vec![&*format!("lines={DIGITS}").leak()]),
+        items: "",
+        shown: DIGITS.trim_matches(['[', ']']).replace(',', "\n").leak(),
+    };
+    let headers = [
+        header("x-note: it's \"a\" $HOME `id` \\", "\"it's \\\"a\\\" $HOME `id` \\\\\"\n"),
+        header("x-note:", "\"\"\n"),
+    ];
+    CALLS.into_iter().chain(lines.map(echo)).chain([each]).chain(headers).collect()
 }
 
 fn compare(address: &str) {
@@ -93,37 +162,36 @@ fn compare(address: &str) {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let manifest = format!(
         "[package]\nname = \"programs\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
-         byname = {{ path = {:?}, features = [\"schema\"] }}\nserde_json = \"1\"\n\
+         byname = {{ path = {:?}, features = [\"schema\"] }}\nserde_json = {{ version = \"1\", features = [\"arbitrary_precision\"] }}\n\
          tokio = {{ version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }}\n",
         crates.join("byname")
     );
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     // The versions that this repository is tested with.
     fs::copy(crates.join("../Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let calls = calls();
     let mut in_rust = "fn main() {\n    let at = std::env::args().nth(1).unwrap();\n".to_owned();
     let mut modules = String::new();
-    for (at, call) in CALLS.iter().enumerate() {
+    for (at, call) in calls.iter().enumerate() {
         let byname = |more: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_byname"));
             command.args(["call", address, call.name]).args(call.arguments).args(more);
             command.env_remove("BYNAME_URL").env_remove("BYNAME_TOKEN").env("BYNAME_CONFIG", "/dev/null");
             command
         };
-        assert_eq!(output(byname(&[]), call.items), call.shown, "{}", call.name);
+        assert_shown(call, &output(byname(&[]), call.items));
         let program = |language: &str| output(byname(&["--as", language]), "");
         let in_shell = output(shell(&program("curl"), "sh"), call.items);
-        assert_eq!(values(&in_shell), call.shown, "{}: {in_shell}", call.name);
+        assert_shown(call, &values(&in_shell));
         if has("python3", &["-c", "import requests"]) {
-            let shown = output(shell(&program("python"), "python3"), call.items);
-            // Python writes a space between items.
-            assert_eq!(shown.replace(", ", ","), call.shown, "{}", call.name);
+            assert_shown(call, &output(shell(&program("python"), "python3"), call.items));
         }
         if has("node", &["--version"]) {
             let file = folder.join(format!("{at}.mjs"));
             fs::write(&file, program("typescript")).unwrap();
             let mut node = Command::new("node");
             node.arg(file);
-            assert_eq!(output(node, call.items), call.shown, "{}", call.name);
+            assert_shown(call, &output(node, call.items));
         }
         fs::write(
             folder.join(format!("src/program_{at}.rs")),
@@ -138,12 +206,18 @@ fn compare(address: &str) {
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--offline"]).current_dir(&folder).env("CARGO_TARGET_DIR", &target);
     assert_eq!(output(build, ""), "");
-    for (at, call) in CALLS.iter().enumerate() {
+    for (at, call) in calls.iter().enumerate() {
         let mut program = Command::new(target.join("debug/programs"));
         program.arg(at.to_string());
-        assert_eq!(output(program, call.items), call.shown, "{}", call.name);
+        assert_shown(call, &output(program, call.items));
     }
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// The same values with the same digits. Escapes, and the order of members, may be other ones.
+fn assert_shown(call: &Call, shown: &str) {
+    let read = |text: &str| text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    assert_eq!(read(shown).expect(shown), read(call.shown).unwrap(), "{} {:?}", call.name, call.arguments);
 }
 
 fn has(tool: &str, words: &[&str]) -> bool {

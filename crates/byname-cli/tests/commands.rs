@@ -288,7 +288,7 @@ async fn an_accepted_break_is_shown_with_its_reason() {
     let shown = check(&[]).await;
     assert!(shown.contains("  accepted  old clients") && shown.contains("reason it was always a byte"), "{shown}");
     assert!(shown.contains("accepted without need: function-missing g: it is gone\n"), "{shown}");
-    assert!(shown.ends_with("\n1 difference, no other break of old clients\n"), "{shown}");
+    assert!(shown.ends_with("\n1 accepted, no other break of old clients\n"), "{shown}");
     let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"]).await).unwrap();
     assert_eq!(document["differences"][0]["reason"], "it was always a byte");
     assert_eq!(document["accepted_without_need"][1], "function-missing g: it is gone");
@@ -343,6 +343,8 @@ async fn a_check_against_a_service_says_who_still_calls_what_breaks() {
     assert_eq!(document["counted"]["servers"], 1, "{document:#}");
     let shown = check(&service, &["--format", "github", "--both"]).await;
     assert!(shown.contains("2 calls since start (") && shown.contains("0 calls since start ("), "{shown}");
+    // Two services are compared, so there is no file.
+    assert!(shown.contains("::error title=function-missing::gone") && !shown.contains("file="), "{shown}");
     // Several servers are counted together.
     let second = serve_these(old()).await;
     let shown = check(&format!("{service},{second}"), &[]).await;

@@ -14,11 +14,15 @@ use crate::type_schema::NodeId;
 #[cfg(feature = "schemars")]
 use crate::type_schema::{Alternative, Shape, TypeSchema};
 
-/// Words of JSON Schema that a program may ignore.
-pub(crate) const ANNOTATIONS: [&str; 6] = ["default", "deprecated", "description", "examples", "readOnly", "writeOnly"];
+/// Words of a schema that a program may ignore.
+pub(crate) const ANNOTATIONS: [&str; 7] =
+    ["default", "deprecated", "description", "examples", "readOnly", "writeOnly", ORDER];
 
 /// The member of a schema that has the formats and limits.
 pub(crate) const DECLARED: &str = "x-declared";
+
+/// The properties of an object in the order in which they are declared.
+pub(crate) const ORDER: &str = "x-order";
 
 /// What the words of an enum mean.
 pub(crate) const VARIANTS: &str = "x-enumDescriptions";

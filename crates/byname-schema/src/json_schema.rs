@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::declared::ORDER;
 use crate::type_schema::{Alternative, NodeId, Property, Shape, TypeSchema};
 
 impl TypeSchema {
@@ -186,6 +187,10 @@ impl SchemaWriter<'_> {
             }
         }
         let mut object = json!({ "type": "object", "properties": written });
+        // `properties` have the order of the alphabet, and `required` has that of the declaration.
+        if required.len() < properties.len() && properties.len() > 1 {
+            object[ORDER] = properties.iter().map(|property| property.name.as_str()).collect();
+        }
         if !required.is_empty() {
             object["required"] = json!(required);
         }

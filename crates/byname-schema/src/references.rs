@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use sha1_smol::Sha1;
 
-use crate::declared::{DECLARED, UNKNOWN};
+use crate::declared::{DECLARED, ORDER, UNKNOWN};
 use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
 impl ServiceSchema {
@@ -71,6 +71,7 @@ impl MovedDefinitions<'_> {
             members.insert("maxItems".to_owned(), json!(first));
         }
         members.remove(UNKNOWN);
+        members.remove(ORDER);
         if let Some(Value::Object(declared)) = members.remove(DECLARED) {
             members.extend(declared);
         }

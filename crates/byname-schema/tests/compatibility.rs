@@ -69,6 +69,38 @@ fn each_kind_of_break_has_its_rule_and_its_place() {
 }
 
 #[test]
+fn each_bound_that_became_narrower_is_named() {
+    let integer = |least: i64, greatest: i64| json!({ "type": "integer", "minimum": least, "maximum": greatest });
+    let list = |item: Value, least: u64, greatest: u64| json!({ "type": "array", "items": item, "minItems": least, "maxItems": greatest });
+    let any = json!({ "type": "integer" });
+    let without_zero = |of: Value| {
+        let mut of = of;
+        of["not"] = json!({ "const": 0 });
+        of
+    };
+    let kinds = [
+        (integer(i64::MIN, i64::MAX), integer(0, 255), &["numbers below 0 and above 255 are refused"][..]),
+        (any.clone(), integer(-128, 127), &["numbers below -128 and above 127 are refused"]),
+        (integer(0, 300), integer(0, 255), &["numbers above 255 are refused"]),
+        (integer(-1, 9), integer(0, 9), &["numbers below 0 are refused"]),
+        (integer(-9, 9), without_zero(integer(-9, 9)), &["0 is refused"]),
+        (integer(-9, 9), without_zero(integer(-1, 1)), &["0 and numbers below -1 and above 1 are refused"]),
+        (integer(0, 9), integer(1, 9), &["numbers below 1 are refused"]),
+        (list(any.clone(), 0, 9), list(any.clone(), 2, 3), &["fewer than 2 and more than 3 items are refused"]),
+        (
+            list(integer(-1, 300), 0, 9),
+            list(integer(0, 255), 0, 3),
+            &["more than 3 items are refused", "numbers below 0 and above 255 are refused"],
+        ),
+    ];
+    for (old, new, expected) in kinds {
+        let found = differences(&service(&old, &json!({})), &service(&new, &json!({})));
+        let why: Vec<_> = found.iter().filter_map(|of| Some(of.breaks_old_clients()?.why.as_str())).collect();
+        assert_eq!(why, expected, "{old} -> {new}");
+    }
+}
+
+#[test]
 fn what_adds_is_compatible_for_old_clients() {
     let object = |properties: Value, required: Value| json!({ "type": "object", "properties": properties, "required": required });
     let kinds = [

@@ -258,8 +258,15 @@ fn what_is_declared_stands_in_openapi_and_changes_nothing_for_a_comparison() {
         })
     );
     assert!(!openapi.to_string().contains("x-declared"));
+    assert!(!openapi.to_string().contains("x-order") && !with.to_lock().contains("x-order"));
     assert_eq!(byname_schema::differences(&with, &without), []);
     assert_eq!(with.to_lock(), without.to_lock());
+}
+
+#[test]
+fn members_have_the_order_of_the_type_where_not_all_are_required() {
+    let schema = describe_both::<Order>().to_json_schema();
+    assert_eq!(schema["x-order"], json!(["customer", "address", "lines", "first", "discount", "state", "payment"]));
 }
 
 #[test]

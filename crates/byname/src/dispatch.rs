@@ -756,6 +756,7 @@ impl Dispatch {
             other: FunctionStats::new(OTHER.into(), 0, counters.other().read()),
             in_flight: self.admission.in_flight_besides_questions(),
             in_flight_limit: self.admission.most_in_flight(),
+            queue_delay: self.admission.queue_delay(),
             connections,
             connections_accepted,
             draining: !self.admission.looks_ready(),

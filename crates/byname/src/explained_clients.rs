@@ -18,6 +18,7 @@ pub(crate) trait ExplainedClient: Send + Sync {
 pub(crate) struct LiveClient {
     /// Of its URL.
     pub(crate) counters: Arc<ClientCounters>,
+    pub(crate) waiting: usize,
     pub(crate) connections: usize,
     pub(crate) replicas: Vec<ShownReplica>,
 }
@@ -66,6 +67,7 @@ fn shown_of(counters: &Arc<ClientCounters>, live: &[LiveClient]) -> ShownClient 
     let stats = ClientStats {
         url: counters.url().to_owned(),
         functions: counters.functions(),
+        waiting: live.clone().map(|client| client.waiting).sum(),
         connections: live.clone().map(|client| client.connections).sum(),
         connections_opened: counters.opened(),
     };

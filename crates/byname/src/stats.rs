@@ -32,6 +32,9 @@ pub struct ServerStats {
     pub in_flight: usize,
     /// [`Limits::in_flight`](crate::Limits::in_flight), as it is now.
     pub in_flight_limit: usize,
+    /// How long a call waits for a thread now, as [`Limits::queue_delay`](crate::Limits::queue_delay) measures it. Zero while no calls
+    /// come.
+    pub queue_delay: Duration,
     /// Connections that are open now. 0 for a server that is mounted in another.
     pub connections: usize,
     /// All connections that were accepted.
@@ -49,6 +52,8 @@ pub struct ClientStats {
     /// Each function that was called, by name. A function that is called by a name the service does not know counts as `_OTHER`, and so
     /// does each name beyond the first 1,000.
     pub functions: Vec<FunctionStats>,
+    /// Calls that wait now, until a connection is free or until the server accepts more at once.
+    pub waiting: usize,
     /// Connections that are open now.
     pub connections: usize,
     /// All connections that were opened.
@@ -102,6 +107,9 @@ impl fmt::Debug for ServerStats {
         let mut stats = f.debug_struct("ServerStats");
         stats.field("instance", &self.instance).field("uptime", &self.uptime);
         stats.field("in_flight", &format_args!("{} of {}", self.in_flight, self.in_flight_limit));
+        if !self.queue_delay.is_zero() {
+            stats.field("queue_delay", &self.queue_delay);
+        }
         stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_accepted));
         if self.draining {
             stats.field("draining", &true);
@@ -119,6 +127,9 @@ impl fmt::Debug for ClientStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut stats = f.debug_struct("ClientStats");
         stats.field("url", &self.url);
+        if self.waiting > 0 {
+            stats.field("waiting", &self.waiting);
+        }
         stats.field("connections", &format_args!("{} of {}", self.connections, self.connections_opened));
         CalledFunctions(&self.functions).put_into(&mut stats);
         stats.finish()
@@ -190,6 +201,7 @@ impl CountedDocument {
 impl ClientStats {
     /// Adds what the clients of another URL have counted.
     fn merge(&mut self, other: Self) {
+        self.waiting += other.waiting;
         self.connections += other.connections;
         self.connections_opened += other.connections_opened;
         for function in other.functions {
@@ -285,6 +297,7 @@ mod tests {
             other: of("_OTHER", &never),
             in_flight: 1,
             in_flight_limit: 10,
+            queue_delay: Duration::ZERO,
             connections: 2,
             connections_accepted: 4,
             draining: false,
@@ -294,6 +307,7 @@ mod tests {
         let client = ClientStats {
             url: "http://data/rpc".into(),
             functions: vec![of("add", &counters)],
+            waiting: 0,
             connections: 1,
             connections_opened: 3,
         };

@@ -37,6 +37,8 @@ pub(super) fn program(request: &HttpRequest<'_>) -> String {
 
 fn header(name: &str, value: &HeaderText) -> String {
     match value {
+        // `NAME:` would be left out.
+        HeaderText::Text(text) if text.is_empty() => shell_word(&format!("{name};")),
         HeaderText::Text(text) => shell_word(&format!("{name}: {text}")),
         HeaderText::Token(variable) => format!("\"{name}: Bearer ${variable}\""),
         HeaderText::Variable(variable) => format!("\"{name}: ${variable}\""),

@@ -22,8 +22,6 @@ pub(super) struct HttpRequest<'c> {
     pub(super) credentials: &'c WrittenCredentials,
     /// The time of the whole call, which a stream has not.
     pub(super) whole_ms: Option<u64>,
-    /// The result in Rust's notation, if it is known.
-    pub(super) returns: &'c str,
 }
 
 /// The value of a header.
@@ -72,7 +70,6 @@ impl<'c> HttpRequest<'c> {
             streams: call.streams,
             credentials: call.credentials,
             whole_ms: timeout_ms.filter(|_| !call.streams),
-            returns: call.function().map_or("", |function| &function.returns),
         })
     }
 

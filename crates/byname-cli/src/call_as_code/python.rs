@@ -14,7 +14,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     let has = |wanted: fn(&HeaderText) -> bool| request.headers.iter().any(|(_, value)| wanted(value));
     let takes = request.body.is_none();
     let imports: String = [
-        ("json", true),
+        ("json", request.streams),
         ("os", has(|value| matches!(value, HeaderText::Token(_) | HeaderText::Variable(_)))),
         ("sys", takes),
         ("uuid", has(|value| *value == HeaderText::NewKey)),
@@ -23,6 +23,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     .filter(|(_, counts)| *counts)
     .map(|(module, _)| format!("import {module}\n"))
     .collect();
+    let gap = if imports.is_empty() { "" } else { "\n" };
     let notes: String = request.notes.iter().map(|note| format!("# {note}\n")).collect();
     let mut arguments = vec![text(&request.url)];
     if !request.query.is_empty() {
@@ -52,17 +53,22 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
         arguments.push("stream=True".to_owned());
     }
     let arguments: String = arguments.iter().map(|argument| format!("    {argument},\n")).collect();
-    let result = if request.streams { ITEMS } else { "print(json.dumps(answer.json(), ensure_ascii=False))\n" };
+    let result = if request.streams {
+        ITEMS
+    } else {
+        "# The text has all digits of a number.\nprint(answer.content.decode())\n"
+    };
     Ok(format!(
-        "{notes}{imports}\nimport requests\n\nanswer = requests.post(\n{arguments})\nif not answer.ok:\n    raise SystemExit(answer.text)\n{result}"
+        "{notes}{imports}{gap}import requests\n\nanswer = requests.post(\n{arguments})\nif not answer.ok:\n    raise SystemExit(answer.text)\n{result}"
     ))
 }
 
-/// Prints the items of a stream.
+/// Prints the items of a stream, in the text that they have in their lines.
 const ITEMS: &str = r#"for line in answer.iter_lines():
     read = json.loads(line) if line else {}
     if "item" in read:
-        print(json.dumps(read["item"], ensure_ascii=False), flush=True)
+        # The text has all digits of a number.
+        print(line.decode().removeprefix('{"item":').removesuffix("}"), flush=True)
     elif "err" in read:
         raise SystemExit(json.dumps(read["err"]))
     elif "end" in read:

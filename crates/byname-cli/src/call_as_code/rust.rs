@@ -12,7 +12,8 @@ const LONGEST_LITERAL: usize = 32;
 
 pub(super) fn program(call: &WrittenCall<'_>) -> String {
     let mut arguments = "byname::Args::new()".to_owned();
-    let mut needs_digits = false;
+    // The items are not known yet.
+    let mut needs_digits = call.takes;
     for (name, value) in call.arguments {
         let value = argument(value, &mut needs_digits);
         arguments.push_str(&format!("\n        .kwarg({name:?}, {value})"));
@@ -88,11 +89,8 @@ fn dependencies(call: &WrittenCall<'_>, needs_digits: bool) -> String {
         true => "byname".to_owned(),
         false => format!("byname with the features {}", features.join(", ")),
     };
-    let digits = if needs_digits {
-        " with the feature \"arbitrary_precision\", because a number has more than 64 bits"
-    } else {
-        ""
-    };
+    let digits =
+        if needs_digits { " with the feature \"arbitrary_precision\", which keeps the digits of numbers" } else { "" };
     format!("It needs {byname}; tokio with the features \"macros\" and \"rt-multi-thread\"; and serde_json{digits}.")
 }
 
@@ -149,7 +147,7 @@ fn argument(value: &Value, needs_digits: &mut bool) -> String {
     }
 }
 
-/// A literal, as `json!` takes it. `None` if a number has more than 64 bits.
+/// A literal, as `json!` takes it. `None` if a number in it has none.
 fn literal(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some("null".to_owned()),
@@ -168,17 +166,17 @@ fn literal(value: &Value) -> Option<String> {
     }
 }
 
-/// A literal without a type has 32 bits.
+/// A literal without a type has 32 bits. `None` if a literal is another number, or is written otherwise.
 fn number_literal(number: &Number) -> Option<String> {
-    if let Some(whole) = number.as_i64() {
-        return Some(if i32::try_from(whole).is_ok() { whole.to_string() } else { format!("{whole}_i64") });
+    let text = number.to_string();
+    if let Some(whole) = number.as_i64().filter(|whole| whole.to_string() == text) {
+        return Some(if i32::try_from(whole).is_ok() { text } else { format!("{text}_i64") });
     }
-    if let Some(whole) = number.as_u64() {
+    if let Some(whole) = number.as_u64().filter(|whole| whole.to_string() == text) {
         return Some(format!("{whole}_u64"));
     }
-    let text = number.to_string();
-    let is_float = text.contains(['.', 'e', 'E']) && text.parse::<f64>().is_ok_and(f64::is_finite);
-    is_float.then_some(text)
+    let float = text.parse().ok().and_then(Number::from_f64)?;
+    (float.to_string() == text).then_some(text)
 }
 
 /// The literal of an integer that needs 128 bits.

@@ -27,9 +27,6 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     if takes {
         notes.push("The answer is read when all items are sent: fetch does not read before that.".to_owned());
     }
-    if WIDE.iter().any(|wide| request.returns.contains(wide)) && request.streams {
-        notes.push("JSON.parse rounds integers beyond 2^53.".to_owned());
-    }
     let notes: String = notes.iter().map(|note| format!("// {note}\n")).collect();
     let imports = if takes { "import { Readable } from \"node:stream\";\n\n" } else { "" };
     let body = match request.body {
@@ -49,10 +46,7 @@ pub(super) fn program(request: &HttpRequest<'_>) -> Result<String, CommandError>
     ))
 }
 
-/// The integers of Rust that have more than 53 bits.
-const WIDE: [&str; 6] = ["u64", "i64", "u128", "i128", "usize", "isize"];
-
-/// Prints the items of a stream.
+/// Prints the items of a stream, in the text that they have in their lines.
 const ITEMS: &str = r#"const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
 let rest = "";
 let isComplete = false;
@@ -62,10 +56,11 @@ while (reader && !isComplete) {
   const lines = (rest + value).split("\n");
   rest = lines.pop() ?? "";
   for (const line of lines.filter((line) => line !== "")) {
-    const { item, end, err } = JSON.parse(line);
+    const { end, err } = JSON.parse(line);
     if (err !== undefined) throw new Error(JSON.stringify(err));
     if (end !== undefined) isComplete = true;
-    else console.log(JSON.stringify(item));
+    // The text has all digits of a number.
+    else console.log(line.slice('{"item":'.length, -1));
   }
 }
 "#;
@@ -80,10 +75,10 @@ fn body(value: &Value) -> String {
 fn is_literal(value: &Value) -> bool {
     const GREATEST: i64 = (1 << 53) - 1;
     match value {
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => (-GREATEST..=GREATEST).contains(&number),
-            // 15 digits are exact.
-            None => number.is_f64() && number.to_string().len() <= 15,
+        // JavaScript writes 1e5, 1.0 and -0 otherwise. 15 digits are exact.
+        Value::Number(number) => match (number.as_i64(), number.to_string()) {
+            (Some(whole), text) => (-GREATEST..=GREATEST).contains(&whole) && whole.to_string() == text,
+            (None, text) => text.len() <= 15 && text.parse::<f64>().is_ok_and(|float| float.to_string() == text),
         },
         Value::Array(items) => items.iter().all(is_literal),
         Value::Object(members) => members.iter().all(|(name, member)| name != "__proto__" && is_literal(member)),

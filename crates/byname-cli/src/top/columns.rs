@@ -118,7 +118,8 @@ impl Column {
         let Some(calls) = of.calls_per_second() else {
             return match self {
                 Self::Name => of.name.clone(),
-                Self::InFlight => figures::count(of.in_flight),
+                // 0 of a server that does not answer is not known.
+                Self::InFlight if of.in_flight > 0 => figures::narrow_count(of.in_flight, width),
                 Self::Trend => String::new(),
                 _ => "–".to_owned(),
             };
@@ -135,7 +136,7 @@ impl Column {
             Self::P50 => latency(of.latency.percentile(0.5)),
             Self::P99 => latency(of.latency.percentile(0.99)),
             Self::Max => latency(of.latency.max()),
-            Self::InFlight => figures::count(of.in_flight),
+            Self::InFlight => figures::narrow_count(of.in_flight, width),
             Self::Shed => figures::narrow_rate(of.shed_per_second, width),
         }
     }

@@ -6,6 +6,10 @@ use super::latency_window::LatencyWindow;
 use super::server_watch::a_second;
 use super::stats_reply::FunctionCounters;
 
+/// The code of a call whose caller went away, as the caller of a hedge does when the other attempt has answered. It is no fault of the
+/// function.
+pub(crate) const CANCELLED: &str = "cancelled";
+
 /// What a function did in a window. Those of several servers can be added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FunctionFigures {
@@ -13,9 +17,11 @@ pub(crate) struct FunctionFigures {
     /// The calls that ended in the window. `None` before the second reply.
     pub(crate) calls: Option<u64>,
     calls_per_second: f64,
+    /// Without the calls whose caller went away.
     pub(crate) errors: u64,
     pub(crate) errors_per_second: f64,
-    /// Only codes that occurred in the window.
+    pub(crate) cancelled_per_second: f64,
+    /// Only codes that occurred in the window, with [`CANCELLED`].
     pub(crate) codes: BTreeMap<String, u64>,
     pub(crate) shed_per_second: f64,
     pub(crate) retries_per_second: f64,
@@ -41,7 +47,10 @@ impl FunctionFigures {
         for (code, &count) in &later.errors {
             let count = count.saturating_sub(earlier.errors.get(code).copied().unwrap_or(0));
             if count > 0 {
-                figures.errors = figures.errors.saturating_add(count);
+                match code.as_str() {
+                    CANCELLED => figures.cancelled_per_second = a_second(count, elapsed_ms),
+                    _ => figures.errors = figures.errors.saturating_add(count),
+                }
                 figures.codes.insert(code.clone(), count);
             }
         }
@@ -64,6 +73,7 @@ impl FunctionFigures {
         self.calls_per_second += other.calls_per_second;
         self.errors = self.errors.saturating_add(other.errors);
         self.errors_per_second += other.errors_per_second;
+        self.cancelled_per_second += other.cancelled_per_second;
         for (code, &count) in &other.codes {
             let of = self.codes.entry(code.clone()).or_default();
             *of = of.saturating_add(count);
@@ -92,6 +102,20 @@ impl FunctionFigures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_that_went_away_is_no_error() {
+        let counters = |cancelled, internal| FunctionCounters {
+            calls: cancelled + internal,
+            errors: BTreeMap::from([(CANCELLED.to_owned(), cancelled), ("internal".to_owned(), internal)]),
+            ..FunctionCounters::default()
+        };
+        let mut figures = FunctionFigures::between(Some(&counters(1, 1)), &counters(9, 3), 2_000);
+        assert_eq!((figures.errors, figures.errors_per_second, figures.cancelled_per_second), (2, 1.0, 4.0));
+        assert_eq!(figures.codes[CANCELLED], 8);
+        figures.add(&figures.clone());
+        assert_eq!(figures.cancelled_per_second, 8.0);
+    }
 
     #[test]
     fn figures_of_several_servers_are_added() {

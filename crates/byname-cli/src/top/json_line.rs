@@ -41,6 +41,7 @@ fn function(of: &FunctionFigures) -> Value {
         "calls_per_s": of.calls_per_second(),
         "errors": of.codes,
         "errors_per_s": of.errors_per_second,
+        "cancelled_per_s": of.cancelled_per_second,
         "p50_us": micros(0.5),
         "p99_us": micros(0.99),
         "max_us": of.latency.max().map(|latency| latency.micros()),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::function_figures::FunctionFigures;
+use super::function_figures::{CANCELLED, FunctionFigures};
 use super::server_watch::ServerWatch;
 use super::stats_reply::{ClientCounters, EndedCall, FunctionCounters, ReplicaState, StatsReply};
 
@@ -69,13 +69,16 @@ impl Overview {
                 }
             }
             overview.total.add(&total);
-            overview.window_ms = overview.window_ms.max(watch.window_ms());
-            if let Some(last) = watch.last() {
+            // What a server said before it stopped answering is of another time.
+            if let Some(last) = watch.last().filter(|_| watch.failure.is_none()) {
+                overview.window_ms = overview.window_ms.max(watch.window_ms());
                 overview
                     .clients
                     .extend(last.clients.iter().enumerate().map(|(at, client)| client_figures(watch, at, client)));
                 let kept = if last.failed.is_empty() { &last.recent } else { &last.failed };
-                overview.failed.extend(kept.iter().filter(|call| call.code != "ok").cloned());
+                overview
+                    .failed
+                    .extend(kept.iter().filter(|call| !["ok", CANCELLED].contains(&call.code.as_str())).cloned());
             }
             overview.servers.push(server_figures(watch, total));
         }
@@ -172,8 +175,28 @@ mod tests {
             last.recent = calls.to_vec();
             watch("a:1", [reply(1_000, Vec::new()), last])
         };
-        let overview = Overview::of(&[with(&[call("internal", 9), call("ok", 4)]), with(&[call("not_found", 5)])]);
+        let overview = Overview::of(&[
+            with(&[call("internal", 9), call("ok", 4)]),
+            with(&[call("not_found", 5), call(CANCELLED, 6)]),
+        ]);
         assert_eq!(overview.failed.iter().map(|call| call.ended_ms_ago).collect::<Vec<_>>(), [5, 9]);
+    }
+
+    #[test]
+    fn a_server_that_stops_answering_adds_nothing() {
+        let replies = || {
+            let mut last = reply(2_000, vec![counters("add", 11)]);
+            last.recent = vec![EndedCall { code: "internal".to_owned(), ..EndedCall::default() }];
+            last.clients = vec![ClientCounters::default()];
+            [reply(1_000, vec![counters("add", 1)]), last]
+        };
+        let mut gone = watch("b:1", replies());
+        gone.failed("there is no server");
+        let overview = Overview::of(&[watch("a:1", replies()), gone.clone()]);
+        assert_eq!((overview.functions[0].calls, overview.total.in_flight), (Some(10), 1));
+        assert_eq!((overview.clients.len(), overview.failed.len()), (1, 1));
+        let overview = Overview::of(&[gone]);
+        assert_eq!((overview.functions[0].calls, overview.total.in_flight, overview.window_ms), (None, 0, 0));
     }
 
     #[test]
@@ -195,9 +218,12 @@ mod tests {
         let mut last = reply(2_000, Vec::new());
         last.server = ServerCounters { draining: true, connections: 3, ..ServerCounters::default() };
         let mut watch = watch("a:1", [reply(1_000, Vec::new()), last]);
-        watch.failed("there is no server".to_owned());
+        watch.failed("there is no server\nattempt 1 of 2: the same error");
         let server = &Overview::of(&[watch]).servers[0];
-        assert_eq!((server.notice.as_deref(), server.is_answered), (Some("there is no server"), false));
+        assert_eq!(
+            (server.notice.as_deref(), server.is_answered),
+            (Some("there is no server; attempt 1 of 2: the same error"), false)
+        );
         assert!(server.draining && server.connections == 3);
         let silent = ServerWatch::new("b:1".to_owned(), 1_000);
         assert!(!Overview::of(&[silent]).servers[0].is_answered);

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::columns::{Column, bars, cut, fitting_columns, latency, shown};
-use super::function_figures::FunctionFigures;
+use super::function_figures::{CANCELLED, FunctionFigures};
 use super::overview::{ClientFigures, Overview, ServerFigures};
 use super::stats_reply::{EndedCall, ReplicaState};
 use crate::figures;
@@ -39,7 +39,11 @@ pub(crate) fn head(overview: &Overview, width: Option<usize>) -> Vec<Line<'stati
             if answered < servers.len() {
                 items.push(Span::styled(format!("{} without an answer", servers.len() - answered), BAD));
             }
-            let connections = servers.iter().map(|server| server.connections).fold(0, u64::saturating_add);
+            let connections = servers
+                .iter()
+                .filter(|server| server.is_answered)
+                .map(|server| server.connections)
+                .fold(0, u64::saturating_add);
             items.push(Span::raw(count_of(connections, "connection")));
             items.push(Span::raw(format!("{} in flight", figures::count(overview.total.in_flight))));
         }
@@ -75,13 +79,13 @@ pub(crate) fn functions(functions: &[&FunctionFigures], title: &str, width: Opti
 pub(crate) fn servers(servers: &[ServerFigures]) -> Part {
     let row = |server: &ServerFigures| {
         let mut items = vec![Span::raw(shown(&server.address))];
+        if !server.is_answered {
+            items.push(Span::styled("no answer", BAD));
+        }
         items.extend(of_server(server));
         if let Some(calls) = server.total.calls_per_second() {
             items.push(Span::raw(format!("{} calls/s", figures::rate(calls))));
             items.extend(errors(&server.total));
-        }
-        if !server.is_answered {
-            items.push(Span::styled("no answer", BAD));
         }
         indented(items)
     };
@@ -107,8 +111,8 @@ pub(crate) fn failed_calls(calls: &[EndedCall], filter: &str) -> Part {
 
 fn of_server(server: &ServerFigures) -> Vec<Span<'static>> {
     let mut items = Vec::new();
-    // A server that has never answered has none of these.
-    if !server.instance.is_empty() {
+    // Of a server that does not answer none of these is known.
+    if server.is_answered {
         items.push(Span::raw(format!("up {}", figures::long_time(server.uptime_ms))));
         items.push(Span::raw(count_of(server.connections, "connection")));
         let limit = server.in_flight_limit.map(|limit| format!(" of {}", figures::count(limit))).unwrap_or_default();
@@ -139,19 +143,25 @@ fn of_total(total: &FunctionFigures, window_ms: u64) -> Vec<Span<'static>> {
     items
 }
 
-/// The errors with their share and the most frequent codes.
+/// The errors with their share and the most frequent codes, and the calls whose caller went away.
 fn errors(total: &FunctionFigures) -> Vec<Span<'static>> {
+    let mut items = Vec::new();
     if total.errors == 0 {
-        return vec![Span::styled("no errors", DIM)];
+        items.push(Span::styled("no errors", DIM));
+    } else {
+        let share = figures::share(total.errors, total.calls.unwrap_or(0));
+        let mut codes: Vec<_> = total.codes.iter().filter(|&(code, _)| code != CANCELLED).collect();
+        codes.sort_by_key(|&(code, &count)| (std::cmp::Reverse(count), code.clone()));
+        let codes: Vec<_> = codes.into_iter().take(3).map(|(code, _)| shown(code)).collect();
+        items.push(Span::styled(
+            format!("{} errors/s ({share}: {})", figures::rate(total.errors_per_second), codes.join(", ")),
+            BAD,
+        ));
     }
-    let share = figures::share(total.errors, total.calls.unwrap_or(0));
-    let mut codes: Vec<_> = total.codes.iter().collect();
-    codes.sort_by_key(|&(code, &count)| (std::cmp::Reverse(count), code.clone()));
-    let codes: Vec<_> = codes.into_iter().take(3).map(|(code, _)| shown(code)).collect();
-    vec![Span::styled(
-        format!("{} errors/s ({share}: {})", figures::rate(total.errors_per_second), codes.join(", ")),
-        BAD,
-    )]
+    if total.cancelled_per_second > 0.0 {
+        items.push(Span::styled(format!("{} cancelled/s", figures::rate(total.cancelled_per_second)), DIM));
+    }
+    items
 }
 
 fn function(of: &FunctionFigures, columns: &[(Column, usize)]) -> Line<'static> {

@@ -52,6 +52,10 @@ fn set_line(buffer: &mut Buffer, area: Rect, y: usize, line: &Line<'_>) {
         && y < area.height
     {
         buffer.set_line(area.x, area.y + y, line, area.width);
+        // A number that is cut off would be another number.
+        if line.width() > usize::from(area.width) && area.width > 0 {
+            buffer.set_stringn(area.x + area.width - 1, area.y + y, "…", 1, DIM);
+        }
     }
 }
 
@@ -93,7 +97,11 @@ fn body(state: &mut ScreenState, overview: &Overview, width: usize, room: usize)
     let mut lines = main.top;
     lines.extend(main.rows.into_iter().skip(state.scroll).take(page));
     lines.truncate(main_room);
-    for (part, share) in others.into_iter().zip(shares) {
+    for (mut part, share) in others.into_iter().zip(shares) {
+        let rows = share.saturating_sub(1 + part.top.len());
+        if let Some(title) = part.top.first_mut().filter(|_| rows < part.rows.len()) {
+            title.push_span(format!(" ({rows} of {})", part.rows.len()));
+        }
         let all = [Line::default()].into_iter().chain(part.top).chain(part.rows);
         lines.extend(all.take(share));
     }
@@ -283,7 +291,7 @@ mod tests {
                 "articles.search      100   1.00   1.0 8.49 ms 8.99 ms 9.00 ms         1      0",
                 "",
                 "clients of this service, with their replicas",
-                "  http://data:8080/rpc  1,100 calls/s  11.0 errors/s (1.0 %: not_found)  p99 8.8",
+                "  http://data:8080/rpc  1,100 calls/s  11.0 errors/s (1.0 %: not_found)  p99 8.…",
                 "    10.0.0.1:8080  gets calls  1 in flight  300 µs",
                 "",
                 "recent errors",
@@ -357,6 +365,19 @@ mod tests {
         assert!(
             all(&mut state).contains("functions (0 of 2)") && all(&mut state).contains("no function has this text")
         );
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_or_marked() {
+        let mut overview = usual();
+        overview.servers = vec![overview.servers[0].clone(); 9];
+        let shown = lines(&drawn(&mut ScreenState::default(), &overview, (80, 24), ALL));
+        let title = shown.iter().find(|line| line.starts_with("servers (")).expect("not all have room");
+        let rows = shown.iter().filter(|line| line.starts_with("  shop:8080  ")).count();
+        assert_eq!(*title, format!("servers ({rows} of 9)"));
+        assert!(shown.iter().any(|line| line.ends_with('…')), "{shown:?}");
+        let shown = lines(&drawn(&mut ScreenState::default(), &overview, (200, 60), ALL));
+        assert!(shown.contains(&"servers".to_owned()), "{shown:?}");
     }
 
     #[test]

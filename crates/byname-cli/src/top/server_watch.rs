@@ -6,7 +6,7 @@ use super::function_figures::FunctionFigures;
 use super::stats_reply::{FunctionCounters, StatsReply};
 
 /// The replies of a server, as many as the window needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerWatch {
     pub(crate) address: String,
     window_ms: u64,
@@ -68,8 +68,8 @@ impl ServerWatch {
         self.is_restarted &= self.window_ms() < self.window_ms;
     }
 
-    pub(crate) fn failed(&mut self, why: String) {
-        self.failure = Some(why);
+    pub(crate) fn failed(&mut self, why: &str) {
+        self.failure = Some(why.replace('\n', "; "));
     }
 
     pub(crate) fn last(&self) -> Option<&StatsReply> {
@@ -89,16 +89,20 @@ impl ServerWatch {
         self.window().map_or(0, |(first, last)| last.uptime_ms - first.uptime_ms)
     }
 
-    /// The figures of each function, in the order of the server.
+    /// The figures of each function, in the order of the server. Of a server that does not answer it is not known what it does now.
     pub(crate) fn functions(&self) -> Vec<FunctionFigures> {
         let Some(last) = self.last() else {
             return Vec::new();
         };
-        let first = self.window().map(|(first, _)| first);
+        let first = self.window().filter(|_| self.failure.is_none()).map(|(first, _)| first);
         let figures = |function: &FunctionCounters| {
             let zero = FunctionCounters::default();
             let earlier = first.map(|first| first.function(&function.name).unwrap_or(&zero));
             let mut figures = FunctionFigures::between(earlier, function, self.window_ms());
+            if self.failure.is_some() {
+                figures.in_flight = 0;
+                return figures;
+            }
             figures.trend = self.trends.get(&function.name).map(|of| of.iter().copied().collect()).unwrap_or_default();
             figures
         };
@@ -228,9 +232,9 @@ mod tests {
     #[test]
     fn a_failure_stays_until_the_next_reply() {
         let mut watch = watch([reply("a", 5_000, 100), reply("a", 6_000, 200)]);
-        watch.failed("no answer".to_owned());
-        assert_eq!((watch.failure.as_deref(), watch.functions()[0].calls), (Some("no answer"), Some(100)));
+        watch.failed("no answer");
+        assert_eq!((watch.failure.as_deref(), watch.functions()[0].calls), (Some("no answer"), None));
         watch.answered(reply("a", 7_000, 300));
-        assert_eq!(watch.failure, None);
+        assert_eq!((watch.failure.as_deref(), watch.functions()[0].calls), (None, Some(200)));
     }
 }

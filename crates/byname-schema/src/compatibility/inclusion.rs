@@ -141,23 +141,17 @@ impl<'w, 'r> Comparison<'w, 'r> {
                 Alternative::Integer { least, greatest, without_zero },
                 Alternative::Integer { least: lower, greatest: upper, without_zero: refuses_zero },
             ) => {
-                if let Some(lower) = lower
-                    && least.is_none_or(|least| least < *lower)
-                {
-                    let sent = least.unwrap_or_else(|| beyond(*lower, -1));
-                    return one("range-narrower", format!("numbers below {lower} are refused"), number_value(sent));
-                }
-                if let Some(upper) = upper
-                    && greatest.is_none_or(|greatest| greatest > *upper)
-                {
-                    let sent = greatest.unwrap_or_else(|| beyond(*upper, 1));
-                    return one("range-narrower", format!("numbers above {upper} are refused"), number_value(sent));
-                }
+                let lower = lower.filter(|lower| least.is_none_or(|least| least < *lower));
+                let upper = upper.filter(|upper| greatest.is_none_or(|greatest| greatest > *upper));
                 let has_zero = least.is_none_or(|least| least <= 0) && greatest.is_none_or(|greatest| greatest >= 0);
-                if *refuses_zero && !without_zero && has_zero {
-                    return one("range-narrower", "0 is refused".to_owned(), json!(0));
-                }
-                Some(Vec::new())
+                let refuses_zero = *refuses_zero && !without_zero && has_zero;
+                let witness = match (lower, upper) {
+                    (Some(lower), _) => number_value(least.unwrap_or_else(|| beyond(lower, -1))),
+                    (None, Some(upper)) => number_value(greatest.unwrap_or_else(|| beyond(upper, 1))),
+                    (None, None) if refuses_zero => json!(0),
+                    (None, None) => return Some(Vec::new()),
+                };
+                one("range-narrower", format!("{} refused", refused_numbers(lower, upper, refuses_zero)), witness)
             }
             (Alternative::Text(sent), Alternative::Text(taken)) => text(sent, taken),
             (Alternative::Array(sent), Alternative::Array(taken)) => Some(self.array(sent, taken)),
@@ -183,20 +177,22 @@ impl<'w, 'r> Comparison<'w, 'r> {
         let of_length = |this: &Self, length: usize| -> Option<Vec<Value>> {
             (0..length).map(|at| this.writer.sample(sent.item(at)?)).collect()
         };
-        if sent.least < taken.least {
-            let why = format!("fewer than {} items are refused", taken.least);
-            let witness = of_length(self, sent.least);
-            return self.shown(sent.clone(), mismatch("length-differs", why, witness.map(Value::Array)));
-        }
-        if let Some(most) = taken.greatest
-            && sent.greatest.is_none_or(|greatest| greatest > most)
-        {
-            let why = format!("more than {most} items are refused");
-            let witness = of_length(self, most + 1);
-            return self.shown(sent.clone(), mismatch("length-differs", why, witness.map(Value::Array)));
+        let fewer = (sent.least < taken.least).then_some(taken.least);
+        let more = taken.greatest.filter(|most| sent.greatest.is_none_or(|greatest| greatest > *most));
+        let length = match (fewer, more) {
+            (Some(least), Some(most)) => {
+                Some((format!("fewer than {least} and more than {most} items are refused"), sent.least))
+            }
+            (Some(least), None) => Some((format!("fewer than {least} items are refused"), sent.least)),
+            (None, Some(most)) => Some((format!("more than {most} items are refused"), most + 1)),
+            (None, None) => None,
+        };
+        let mut found = Vec::new();
+        if let Some((why, length)) = length {
+            let witness = of_length(self, length);
+            found.extend(self.shown(sent.clone(), mismatch("length-differs", why, witness.map(Value::Array))));
         }
         let places = sent.first.len().max(taken.first.len()) + usize::from(sent.rest.is_some());
-        let mut found = Vec::new();
         for at in 0..places {
             let (Some(item), Some(expected)) = (sent.item(at), taken.item(at)) else {
                 break;
@@ -352,6 +348,18 @@ impl Mismatch {
 
 fn mismatch(rule: &'static str, why: String, witness: Option<Value>) -> Mismatch {
     Mismatch { rule, path: String::new(), why, witness }
+}
+
+/// The numbers that are refused, with the verb: `numbers below 0 and above 255 are`.
+fn refused_numbers(lower: Option<i128>, upper: Option<i128>, is_zero: bool) -> String {
+    let lower = lower.map(|lower| format!("below {lower}"));
+    let upper = upper.map(|upper| format!("above {upper}"));
+    let ends: Vec<_> = lower.into_iter().chain(upper).collect();
+    match (ends.is_empty(), is_zero) {
+        (true, _) => "0 is".to_owned(),
+        (false, false) => format!("numbers {} are", ends.join(" and ")),
+        (false, true) => format!("0 and numbers {} are", ends.join(" and ")),
+    }
 }
 
 /// A number that is beyond this one, in this direction. If it has more than 64 bits, it is one that a float has too, because some

@@ -141,6 +141,11 @@ impl FrameConnection {
         self.state().reported.as_ref().map(|load| load.calls)
     }
 
+    /// How many calls wait until the server accepts more at once.
+    pub(super) fn queued(&self) -> usize {
+        self.state().queue.len()
+    }
+
     pub(super) fn address(&self) -> &Address {
         &self.address
     }

@@ -120,6 +120,11 @@ impl HttpConnections {
         permits.saturating_sub(self.permits.available_permits()) + self.endpoints.idle_count()
     }
 
+    /// How many calls wait for a connection.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// How these connections were used.
     pub(super) fn use_of_connections(&self) -> ExplainedConnections {
         let opened = self.opened.load(Ordering::Relaxed);

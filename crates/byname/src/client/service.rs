@@ -470,7 +470,7 @@ impl ExplainedClient for Service {
 
     fn live(&self) -> LiveClient {
         self.count_opened();
-        let by_frames = self.frames.iter().map(|frames| frames.views(Instant::now()).len()).sum::<usize>();
+        let by_frames = self.frames.iter().flat_map(|frames| frames.views(Instant::now())).collect::<Vec<_>>();
         let replica = |replica: ExplainedReplica| ShownReplica {
             address: replica.address.to_string(),
             state: replica.state.to_string(),
@@ -479,7 +479,8 @@ impl ExplainedClient for Service {
         };
         LiveClient {
             counters: Arc::clone(&self.counters),
-            connections: by_frames + self.http.open_count(),
+            waiting: by_frames.iter().map(|(link, _)| link.queued()).sum::<usize>() + self.http.waiting(),
+            connections: by_frames.len() + self.http.open_count(),
             replicas: Service::explained(self, None).replicas.into_iter().map(replica).collect(),
         }
     }

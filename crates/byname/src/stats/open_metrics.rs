@@ -254,7 +254,10 @@ impl StatsCollector {
                 _ => metric.encode_gauge(&whole(value))?,
             }
         }
-        Ok(())
+        let help = "How long a call waits for a thread.";
+        let mut metric =
+            encoder.encode_descriptor("byname_server_queue_delay", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        metric.encode_gauge(&server.queue_delay.as_secs_f64())
     }
 
     fn encode_clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -281,6 +284,11 @@ impl StatsCollector {
                     labels.pop();
                 }
             }
+        }
+        let help = "Calls that wait for a connection, or until the server accepts more.";
+        let mut family = encoder.encode_descriptor("byname_client_waiting", help, None, MetricType::Gauge)?;
+        for (labels, client) in clients() {
+            encode_value(&mut family, MetricType::Gauge, &labels, client.waiting as u64)?;
         }
         let help = "Connections that are open.";
         let mut family = encoder.encode_descriptor("byname_client_connections", help, None, MetricType::Gauge)?;
@@ -368,6 +376,7 @@ mod tests {
             other: none,
             in_flight: 1,
             in_flight_limit: 10,
+            queue_delay: Duration::from_millis(7),
             connections: 2,
             connections_accepted: 3,
             draining: false,
@@ -375,6 +384,7 @@ mod tests {
         let client = |url: &str| ClientStats {
             url: url.into(),
             functions: vec![stats("counter.bump")],
+            waiting: 5,
             connections: 1,
             connections_opened: 4,
         };
@@ -398,6 +408,10 @@ mod tests {
             r#"byname_server_calls_in_flight{rpc_method="add"} 1"#,
             "byname_server_connections_accepted_total 3",
             "byname_server_in_flight_limit 10",
+            "# UNIT byname_server_queue_delay_seconds seconds",
+            "byname_server_queue_delay_seconds 0.007",
+            r#"byname_client_waiting{server_address="data",server_port="8080"} 5"#,
+            r#"byname_client_waiting{server_address="gate",server_port="80",url_path="/a/rpc"} 10"#,
             r#"byname_client_connections_opened_total{server_address="data",server_port="8080"} 4"#,
             r#"byname_client_connections{server_address="unix:/run/a\"b.sock"} 1"#,
             r#"byname_client_connections{server_address="gate",server_port="80",url_path="/a/rpc"} 2"#,

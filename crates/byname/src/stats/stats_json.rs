@@ -74,6 +74,7 @@ pub(crate) fn stats_json(server: &ServerStats, limits: &Limits, calls: ShownCall
         "server": {
             "in_flight": server.in_flight,
             "in_flight_limit": server.in_flight_limit,
+            "queue_delay_us": whole(server.queue_delay.as_micros()),
             "connections": server.connections,
             "connections_accepted": server.connections_accepted,
             "draining": server.draining,
@@ -97,6 +98,7 @@ fn client(client: &ShownClient) -> Value {
     json!({
         "url": client.stats.url,
         "functions": client.stats.functions.iter().map(function).collect::<Value>(),
+        "waiting": client.stats.waiting,
         "connections": client.stats.connections,
         "connections_opened": client.stats.connections_opened,
         "replicas": client.replicas.iter().map(replica).collect::<Value>(),

@@ -131,6 +131,7 @@ fn a_function_is_described_with_its_types() {
                 "express": { "type": "boolean" },
             },
             "required": ["customer", "lines"],
+            "x-order": ["customer", "lines", "express"],
         })
     );
     assert_eq!(document["$defs"]["Line"]["required"], json!(["article", "quantity"]));

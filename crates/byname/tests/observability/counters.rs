@@ -250,6 +250,28 @@ async fn the_pages_are_answered_while_calls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_client_says_how_many_calls_wait_for_a_connection() {
+    let (gate, handle) = Gate::new();
+    let running = Running::new(Server::new().inject_as("stuck", gate)).await;
+    let builder = Client::builder(running.address.to_string()).transport(Transport::Http);
+    let client = builder.limits(|limits| limits.connections = 1).build().unwrap();
+    let mut first = client.call::<bool>("stuck.pass", ());
+    foreign::during(&mut first, handle.started).await.unwrap();
+    let mut waits = [client.call::<bool>("stuck.pass", ()), client.call("stuck.pass", ())];
+    for call in &mut waits {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    assert_eq!(client.stats().unwrap().waiting, 2);
+    let page = raw(running.address, get("/rpc/!stats")).await.body;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let of_client = page["clients"].as_array().unwrap().iter().find(|one| one["url"] == client.stats().unwrap().url);
+    assert_eq!(of_client.unwrap()["waiting"], 2);
+    assert!(page["server"]["queue_delay_us"].is_u64());
+    drop(waits);
+    assert_eq!(client.stats().unwrap().waiting, 0);
+}
+
+#[tokio::test]
 async fn a_call_that_failed_stays_on_the_page_under_load() {
     let running = Running::new(everything()).await;
     let client = running.client();
