@@ -302,7 +302,8 @@ mod tests {
             connections_accepted: 4,
             draining: false,
         };
-        let head = r#"ServerStats { instance: "07", uptime: 3s, in_flight: 1 of 10, queue_delay: 7ms, connections: 2 of 4"#;
+        let head =
+            r#"ServerStats { instance: "07", uptime: 3s, in_flight: 1 of 10, queue_delay: 7ms, connections: 2 of 4"#;
         assert_eq!(format!("{stats:?}"), format!("{head}, functions: [{add}], functions_not_called: 2 }}"));
         let client = ClientStats {
             url: "http://data/rpc".into(),
