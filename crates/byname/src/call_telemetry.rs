@@ -377,7 +377,7 @@ pub(crate) fn record_attempts(sent: u32) {
 /// Records that the call in whose span this runs is sent again after an attempt that failed.
 #[cold]
 pub(crate) fn record_retry(number: u32, error: &Error) {
-    if LevelFilter::current() >= LevelFilter::INFO {
+    if may_be_wanted() {
         otel_bridge::attempt(&Span::current(), RETRY, number, Some((error.code().as_str(), said(error))));
     }
 }
@@ -385,7 +385,7 @@ pub(crate) fn record_retry(number: u32, error: &Error) {
 /// Records that the call in whose span this runs is sent to another server beside the first.
 #[cold]
 pub(crate) fn record_hedge(number: u32) {
-    if LevelFilter::current() >= LevelFilter::INFO {
+    if may_be_wanted() {
         otel_bridge::attempt(&Span::current(), HEDGE, number, None);
     }
 }
