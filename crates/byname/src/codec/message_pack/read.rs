@@ -575,6 +575,14 @@ struct MapKey<'r, 'de> {
     likely: &'static str,
 }
 
+impl<'de> MapKey<'_, 'de> {
+    /// A name that is not the likely one. Where it is inlined, it makes the loop over the fields of a struct slower.
+    #[inline(never)]
+    fn unlikely<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_any(visitor)
+    }
+}
+
 macro_rules! numeric_keys {
     ($($method:ident: $type:ty => $visit:ident),*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -662,7 +670,7 @@ impl<'de> Deserializer<'de> for MapKey<'_, 'de> {
         if self.reader.tokens.take_name(self.likely) {
             return visitor.visit_borrowed_str(self.likely);
         }
-        self.deserialize_any(visitor)
+        self.unlikely(visitor)
     }
 
     serde_core::forward_to_deserialize_any! {

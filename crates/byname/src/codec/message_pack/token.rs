@@ -148,14 +148,19 @@ impl<'de> TokenReader<'de> {
     /// Skips a string if it comes next and has this value.
     #[inline]
     pub(super) fn take_name(&mut self, name: &str) -> bool {
-        let Some((marker, rest)) = self.rest.split_first() else {
+        let [marker @ 0xa0..=0xbf, rest @ ..] = self.rest else {
             return false;
         };
-        let is_it = name.len() < 32 && usize::from(*marker) == 0xa0 | name.len() && rest.starts_with(name.as_bytes());
-        if is_it {
-            self.rest = &rest[name.len()..];
+        if usize::from(marker & 0x1f) != name.len() {
+            return false;
         }
-        is_it
+        match rest.split_at_checked(name.len()) {
+            Some((text, rest)) if is_name(text, name.as_bytes()) => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The length of an array or a map of at most 15 items, if one comes next; see [`integer`](Self::integer).
@@ -300,6 +305,23 @@ impl<'de> Token<'de> {
             Token::NegativeWide(value) => Cow::Owned(value.to_string()),
             _ => return None,
         })
+    }
+}
+
+/// Whether `text` is `name`, which has the same length. Most names are short, and a call of `memcmp` would take longer
+/// than this.
+#[inline]
+fn is_name(text: &[u8], name: &[u8]) -> bool {
+    /// Two pieces of this length hold the whole name. They may overlap.
+    fn ends<const N: usize>(text: &[u8], name: &[u8]) -> bool {
+        text.first_chunk::<N>() == name.first_chunk() && text.last_chunk::<N>() == name.last_chunk()
+    }
+    match name.len() {
+        17.. => text == name,
+        8.. => ends::<8>(text, name),
+        4.. => ends::<4>(text, name),
+        2.. => ends::<2>(text, name),
+        _ => text.first() == name.first(),
     }
 }
 
