@@ -42,8 +42,13 @@ impl LengthKind {
     #[inline]
     pub(crate) fn begin(self, length: usize, out: &mut Vec<u8>) {
         if length <= self.short() {
-            return out.push(self.empty() | length as u8);
+            out.push(self.empty() | length as u8);
+        } else {
+            self.begin_long(length, out);
         }
+    }
+
+    fn begin_long(self, length: usize, out: &mut Vec<u8>) {
         let (in_one, in_two, in_four) = self.long();
         match (in_one, length) {
             (Some(marker), ..=0xff) => out.extend_from_slice(&[marker, length as u8]),
@@ -110,7 +115,13 @@ pub(super) fn write_name(name: &'static str, out: &mut Vec<u8>) {
 pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
     match value {
         0..=0x7f => out.push(value as u8),
-        0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
+        _ => write_long_unsigned(value, out),
+    }
+}
+
+fn write_long_unsigned(value: u64, out: &mut Vec<u8>) {
+    match value {
+        0..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
         0x100..=0xffff => {
             let [a, b] = (value as u16).to_be_bytes();
             out.extend_from_slice(&[0xcd, a, b]);
@@ -130,9 +141,16 @@ pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
 #[inline]
 pub(in crate::codec) fn write_signed(value: i64, out: &mut Vec<u8>) {
     match value {
-        0.. => write_unsigned(value as u64, out),
-        -32..=-1 => out.push(value as u8),
-        -0x80..=-33 => out.extend_from_slice(&[0xd0, value as u8]),
+        // Both have the byte of the integer itself.
+        -32..=0x7f => out.push(value as u8),
+        0x80.. => write_long_unsigned(value as u64, out),
+        _ => write_long_negative(value, out),
+    }
+}
+
+fn write_long_negative(value: i64, out: &mut Vec<u8>) {
+    match value {
+        -0x80.. => out.extend_from_slice(&[0xd0, value as u8]),
         -0x8000..=-0x81 => {
             let [a, b] = (value as i16).to_be_bytes();
             out.extend_from_slice(&[0xd1, a, b]);
