@@ -9,6 +9,7 @@ mod finite_floats;
 pub(crate) mod json;
 mod json_exact_integers;
 mod json_scan;
+mod json_writer;
 mod message_pack;
 mod reserved_keys;
 mod serde_json_internals;
@@ -86,7 +87,7 @@ pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut V
         Codec::MessagePack => {
             value.serialize(FiniteFloats::returned::<T>(message_pack::MessagePackWriter::new(out), &shape))
         }
-        Codec::Json => value.serialize(FiniteFloats::returned::<T>(&mut serde_json::Serializer::new(out), &shape)),
+        Codec::Json => value.serialize(FiniteFloats::returned::<T>(json_writer::JsonWriter::new(out), &shape)),
     }
     .map_err(|error| error.to_string())?;
     Ok(shape.get())

@@ -12,12 +12,13 @@ use super::decode_error_path::ErrorPath;
 use super::finite_floats::FiniteFloats;
 use super::json_exact_integers::ExactIntegers;
 use super::json_scan::wide_integers;
+use super::json_writer::JsonWriter;
 use super::reserved_keys::{Refused, has_private_key};
 use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    value.serialize(FiniteFloats::new(&mut serde_json::Serializer::new(out)))
+    value.serialize(FiniteFloats::new(JsonWriter::new(out)))
 }
 
 /// Reads one value that fills `text` completely, from the deserializer of `text`. An integer is never rounded, unless
