@@ -67,10 +67,12 @@ pub(super) fn wide_integers(text: &[u8]) -> Vec<u64> {
 /// Whether `text` contains enough digits for an integer beyond 64 bits, in a string or not: 19 after a minus, or 20.
 fn has_long_number(text: &[u8]) -> bool {
     const LEAST: usize = 19;
+    let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     // Every run of this many digits contains one of the bytes at this distance.
     let mut at = LEAST - 1;
     while let Some(byte) = text.get(at) {
-        if byte.is_ascii_digit() {
+        // A run of this many digits has another one at one of these distances. Most numbers are shorter.
+        if byte.is_ascii_digit() && (is_digit(at + LEAST / 2) || is_digit(at - LEAST / 2)) {
             let start = text[..at].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |before| before + 1);
             let end = text[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(text.len(), |more| at + more);
             let long = match text[..start].last() {
