@@ -11,7 +11,7 @@ use serde_core::de::{
 use serde_json::de::SliceRead;
 use serde_json::{Error, Number, Value};
 
-use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
+use super::token::{AlignedCopy, EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
 use crate::codec::reserved_keys::Refused;
 use crate::codec::serde_json_internals::{EXPECTED_VALUE, KEY_IS_NO_NUMBER, OUT_OF_RANGE, RAW, TOO_DEEP, is_private};
@@ -317,8 +317,12 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
         }
     }
 
+    #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_str(visitor)
+        match self.tokens.copied_str(&mut AlignedCopy::default()) {
+            Some(text) => visitor.visit_str(text),
+            None => self.deserialize_str(visitor),
+        }
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
