@@ -140,6 +140,34 @@ impl<'de> MessagePackReader<'de> {
         Ok(value)
     }
 
+    // What is rare has functions of its own, so that the rest is small enough to be inlined.
+
+    #[inline(never)]
+    fn other_f64<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        // Any number becomes an `f64`.
+        self.deserialize_u64(visitor)
+    }
+
+    #[inline(never)]
+    fn no_bool<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let token = self.tokens.token()?;
+        Err(self.mismatch(&token, &visitor))
+    }
+
+    #[inline(never)]
+    fn long_string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    #[inline(never)]
+    fn other_str<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.tokens.token()? {
+            Token::Str(text) => visitor.visit_borrowed_str(text),
+            Token::Bytes(bytes) => visitor.visit_string(in_base64(bytes)),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
     /// The error about a token of another kind than expected.
     #[cold]
     fn mismatch(&mut self, token: &Token<'de>, expected: &dyn Expected) -> Error {
@@ -186,20 +214,23 @@ macro_rules! numbers {
     ($($method:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.tokens.integer() {
-                Some(MessagePackInteger::Unsigned(value)) => return visitor.visit_u64(value),
-                Some(MessagePackInteger::Negative(value)) => return visitor.visit_i64(value),
-                None => {}
+            #[inline(never)]
+            fn other<'de, V: Visitor<'de>>(reader: &mut MessagePackReader<'de>, visitor: V) -> Result<V::Value, Error> {
+                match reader.tokens.token()? {
+                    Token::Unsigned(value) => visitor.visit_u64(value),
+                    Token::Negative(value) => visitor.visit_i64(value),
+                    Token::Wide(value) => visitor.visit_f64(value as f64),
+                    Token::NegativeWide(value) => visitor.visit_f64(value as f64),
+                    Token::Single(value) => visitor.visit_f64(as_shown(value)),
+                    Token::Double(value) => visitor.visit_f64(value),
+                    Token::Digits(text) => from_digits(text, |json| json.$method(visitor)),
+                    token => Err(reader.mismatch(&token, &visitor)),
+                }
             }
-            match self.tokens.token()? {
-                Token::Unsigned(value) => visitor.visit_u64(value),
-                Token::Negative(value) => visitor.visit_i64(value),
-                Token::Wide(value) => visitor.visit_f64(value as f64),
-                Token::NegativeWide(value) => visitor.visit_f64(value as f64),
-                Token::Single(value) => visitor.visit_f64(as_shown(value)),
-                Token::Double(value) => visitor.visit_f64(value),
-                Token::Digits(text) => from_digits(text, |json| json.$method(visitor)),
-                token => Err(self.mismatch(&token, &visitor)),
+            match self.tokens.integer() {
+                Some(MessagePackInteger::Unsigned(value)) => visitor.visit_u64(value),
+                Some(MessagePackInteger::Negative(value)) => visitor.visit_i64(value),
+                None => other(self, visitor),
             }
         })*
     };
@@ -222,8 +253,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
             self.tokens.rest = rest;
             return visitor.visit_f64(value);
         }
-        // Any number becomes an `f64`.
-        self.deserialize_u64(visitor)
+        self.other_f64(visitor)
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -256,10 +286,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
             self.tokens.rest = rest;
             return visitor.visit_bool(marker == 0xc3);
         }
-        match self.tokens.token()? {
-            Token::Bool(value) => visitor.visit_bool(value),
-            token => Err(self.mismatch(&token, &visitor)),
-        }
+        self.no_bool(visitor)
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -307,13 +334,9 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(text) = self.tokens.short_str() {
-            return visitor.visit_borrowed_str(text);
-        }
-        match self.tokens.token()? {
-            Token::Str(text) => visitor.visit_borrowed_str(text),
-            Token::Bytes(bytes) => visitor.visit_string(in_base64(bytes)),
-            token => Err(self.mismatch(&token, &visitor)),
+        match self.tokens.short_str() {
+            Some(text) => visitor.visit_borrowed_str(text),
+            None => self.other_str(visitor),
         }
     }
 
@@ -321,7 +344,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.tokens.copied_str(&mut AlignedCopy::default()) {
             Some(text) => visitor.visit_str(text),
-            None => self.deserialize_str(visitor),
+            None => self.long_string(visitor),
         }
     }
 

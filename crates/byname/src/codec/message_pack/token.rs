@@ -117,20 +117,31 @@ impl<'de> TokenReader<'de> {
     /// An integer of at most 64 bits, if it comes next. [`token`](Self::token) gives the same result in more steps.
     #[inline]
     pub(super) fn integer(&mut self) -> Option<MessagePackInteger> {
-        let (value, rest): (i64, _) = match *self.rest {
-            [value @ 0..=0x7f, ref rest @ ..] => (value.into(), rest),
-            [value @ 0xe0..=0xff, ref rest @ ..] => ((value as i8).into(), rest),
-            [0xcc, a, ref rest @ ..] => (a.into(), rest),
-            [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
-            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
-            [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+        match self.rest {
+            [value @ 0..=0x7f, rest @ ..] => {
                 self.rest = rest;
-                return Some(MessagePackInteger::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h])));
+                Some(MessagePackInteger::Unsigned((*value).into()))
             }
-            [0xd0, a, ref rest @ ..] => ((a as i8).into(), rest),
-            [0xd1, a, b, ref rest @ ..] => (i16::from_be_bytes([a, b]).into(), rest),
-            [0xd2, a, b, c, d, ref rest @ ..] => (i32::from_be_bytes([a, b, c, d]).into(), rest),
-            [0xd3, a, b, c, d, e, f, g, h, ref rest @ ..] => (i64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+            _ => self.long_integer(),
+        }
+    }
+
+    fn long_integer(&mut self) -> Option<MessagePackInteger> {
+        let (&marker, rest) = self.rest.split_first()?;
+        let (value, rest): (i64, _) = match marker {
+            0xe0..=0xff => ((marker as i8).into(), rest),
+            0xcc => number(rest, |bytes| u8::from_be_bytes(bytes).into())?,
+            0xcd => number(rest, |bytes| u16::from_be_bytes(bytes).into())?,
+            0xce => number(rest, |bytes| u32::from_be_bytes(bytes).into())?,
+            0xcf => {
+                let (value, rest) = number(rest, u64::from_be_bytes)?;
+                self.rest = rest;
+                return Some(MessagePackInteger::Unsigned(value));
+            }
+            0xd0 => number(rest, |bytes| i8::from_be_bytes(bytes).into())?,
+            0xd1 => number(rest, |bytes| i16::from_be_bytes(bytes).into())?,
+            0xd2 => number(rest, |bytes| i32::from_be_bytes(bytes).into())?,
+            0xd3 => number(rest, i64::from_be_bytes)?,
             _ => return None,
         };
         self.rest = rest;
@@ -327,17 +338,23 @@ impl<'de> Token<'de> {
     }
 }
 
+/// The number at the beginning of `rest`, and what is behind it.
+#[inline]
+fn number<const N: usize, T>(rest: &[u8], read: impl FnOnce([u8; N]) -> T) -> Option<(T, &[u8])> {
+    let (bytes, rest) = rest.split_first_chunk()?;
+    Some((read(*bytes), rest))
+}
+
 /// Whether `text` is `name`, which has the same length. Most names are short, and a call of `memcmp` would take longer
 /// than this.
 #[inline]
 fn is_name(text: &[u8], name: &[u8]) -> bool {
-    /// Two pieces of this length hold the whole name. They may overlap.
+    /// Two pieces of this length hold the whole name, if it is at most twice as long. They may overlap.
     fn ends<const N: usize>(text: &[u8], name: &[u8]) -> bool {
         text.first_chunk::<N>() == name.first_chunk() && text.last_chunk::<N>() == name.last_chunk()
     }
     match name.len() {
-        17.. => text == name,
-        8.. => ends::<8>(text, name),
+        8.. => ends::<8>(text, name) && (name.len() <= 16 || text == name),
         4.. => ends::<4>(text, name),
         2.. => ends::<2>(text, name),
         _ => text.first() == name.first(),

@@ -109,6 +109,7 @@ impl<'o> Serializer for MessagePackWriter<'o> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
+    #[inline]
     fn serialize_str(self, value: &str) -> Result<(), Error> {
         most(value.len())?;
         write_str(value, self.out);
