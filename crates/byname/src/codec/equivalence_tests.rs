@@ -242,6 +242,8 @@ fn a_value_is_the_same_in_both_codecs_for_sender_and_receiver() {
     both(BTreeMap::from([(true, 1)]));
     both(BTreeMap::from([(Color::Red, 1), (Color::Green, 2)]));
     both(BTreeMap::from([('c', 0.5)]));
+    // serde_json reads a key of type `bool` from its second byte.
+    both(BTreeMap::from([('é', 0.5)]));
     both(BTreeMap::from([(Some("x"), 1)]));
     both((0..20).map(|n| (n.to_string(), n)).collect::<BTreeMap<_, _>>());
     both(std::net::IpAddr::from([127, 0, 0, 1]));

@@ -23,6 +23,9 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resu
 
 /// Reads one value that fills `text` completely, from the deserializer of `text`. An integer is never rounded, unless
 /// the type asks for a float. No object may use serde_json's private keys.
+///
+/// The deserializer is one of bytes, which checks each string. One of a `str` would not, and makes a `str` that is not UTF-8
+/// of a key like `é` if the type wants keys of type `bool`.
 pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     text: &[u8],
     json: &mut serde_json::Deserializer<SliceRead<'de>>,
