@@ -224,7 +224,9 @@ mod tests {
     fn the_headers_of_a_call_of_the_client_are_usual() {
         let mut headers = HeaderMap::new();
         assert!(are_usual(&headers));
-        for (name, value) in [("host", "a"), ("content-type", JSON), ("byname-timeout-ms", "1"), ("content-length", "3")] {
+        for (name, value) in
+            [("host", "a"), ("content-type", JSON), ("byname-timeout-ms", "1"), ("content-length", "3")]
+        {
             headers.insert(name, HeaderValue::from_static(value));
             assert!(are_usual(&headers), "{name}");
         }
