@@ -246,7 +246,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
     /// Reads one answer, and whether the connection can be used after it.
     pub(super) async fn answer(&mut self, limit: usize) -> Result<(HttpResponse, bool), String> {
         let head = loop {
-            match parse_head(&mut self.read, self.usual.as_deref_mut())? {
+            match parse_head(&mut self.read, Some(&mut self.usual))? {
                 Some(head) if head.is_announcement() => {}
                 Some(head) => break head,
                 None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
@@ -258,9 +258,6 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
             let server = usual.server();
             let body = Ok(self.counted(length as usize).await?);
             return Ok((HttpResponse { status, reason, headers, server, is_open_ended: false, body }, true));
-        }
-        if is_http11 && status == StatusCode::OK {
-            self.usual = UsualHead::of(&headers).map(Box::new).or(self.usual.take());
         }
         let (ends, is_clear) = ends(status, &headers)?;
         let says = |what: &str| says(&headers, what);
@@ -370,7 +367,17 @@ impl HttpRequestWriter {
 }
 
 /// Takes a head off the front, when it is complete. `usual` is the one that most answers have.
-fn parse_head(read: &mut BytesMut, usual: Option<&mut UsualHead>) -> Result<Option<ResponseHead>, String> {
+fn parse_head(
+    read: &mut BytesMut,
+    mut usual: Option<&mut Option<Box<UsualHead>>>,
+) -> Result<Option<ResponseHead>, String> {
+    if let Some(Some(usual)) = usual.as_deref_mut()
+        && let Some((headers, body)) = usual.take(read)
+    {
+        let (status, reason) = (StatusCode::OK, None);
+        return Ok(Some(ResponseHead { is_http11: true, status, reason, headers, usual: Some(body) }));
+    }
+
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -379,14 +386,6 @@ fn parse_head(read: &mut BytesMut, usual: Option<&mut UsualHead>) -> Result<Opti
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(why) => return Err(format!("its answer is not HTTP: {why}")),
     };
-    if response.version == Some(1)
-        && response.code == Some(200)
-        && let Some((headers, body)) = usual.and_then(|usual| usual.with(response.headers))
-    {
-        read.advance(length);
-        let (status, reason) = (StatusCode::OK, None);
-        return Ok(Some(ResponseHead { is_http11: true, status, reason, headers, usual: Some(body) }));
-    }
     // All values share one copy.
     let head = Bytes::copy_from_slice(&read[..length]);
     let start = read.as_ptr().addr();
@@ -417,6 +416,11 @@ fn parse_head(read: &mut BytesMut, usual: Option<&mut UsualHead>) -> Result<Opti
     let reason = response.reason.filter(|reason| !reason.is_empty() && code >= 300);
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let is_http11 = response.version == Some(1);
+    if let Some(usual) = usual
+        && let Some(of_this) = UsualHead::of(&read[..length], response.headers, &headers)
+    {
+        *usual = Some(Box::new(of_this));
+    }
     read.advance(length);
     Ok(Some(ResponseHead { is_http11, status, reason, headers, usual: None }))
 }
