@@ -417,7 +417,7 @@ fn parse_head(
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let is_http11 = response.version == Some(1);
     if let Some(usual) = usual
-        && let Some(of_this) = UsualHead::of(&read[..length], response.headers, &headers)
+        && let Some(of_this) = UsualHead::of(&read[..length], &response, &headers)
     {
         *usual = Some(Box::new(of_this));
     }

@@ -26,18 +26,18 @@ static CHANGING: [HeaderName; 3] = [CONTENT_LENGTH, DATE, LOAD];
 const LONGEST: usize = 64;
 
 impl UsualHead {
-    /// For the next answers after one with this head, whose fields are these and whose headers were made of them. `None` if the head
+    /// For the next answers after one with this head, which was read as `parsed`, and of which the headers were made. `None` if the head
     /// says more: where the body ends, that the connection ends, or a header of the function.
-    pub(super) fn of(head: &[u8], fields: &[httparse::Header<'_>], headers: &HeaderMap) -> Option<Self> {
-        let is_usual = head.starts_with(b"HTTP/1.1 200 ")
-            && headers.keys_len() == fields.len()
+    pub(super) fn of(head: &[u8], parsed: &httparse::Response<'_, '_>, headers: &HeaderMap) -> Option<Self> {
+        let is_usual = (parsed.version, parsed.code) == (Some(1), Some(200))
+            && headers.keys_len() == parsed.headers.len()
             && headers.keys().all(|name| headers::usual_name(name.as_str()).is_some())
             && headers.get(CONTENT_LENGTH).is_some_and(|value| length(value.as_bytes()).is_some())
             && headers.get(CONTENT_TYPE).is_some_and(|value| value == JSON);
         let server = is_usual.then(|| AnsweringServer::of(headers)).filter(|server| server.is_byname)?;
         let changing: Vec<_> = headers.keys().map(|name| CHANGING.contains(name)).collect();
         let (mut between, mut at) = (Vec::new(), 0);
-        for (field, _) in fields.iter().zip(&changing).filter(|(_, changes)| **changes) {
+        for (field, _) in parsed.headers.iter().zip(&changing).filter(|(_, changes)| **changes) {
             let value = field.value.as_ptr().addr().checked_sub(head.as_ptr().addr())?;
             between.push(head.get(at..value)?.into());
             at = value + field.value.len();
@@ -101,7 +101,7 @@ mod tests {
             let name = HeaderName::from_bytes(field.name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_bytes(field.value).unwrap());
         }
-        UsualHead::of(head.as_bytes(), response.headers, &headers)
+        UsualHead::of(head.as_bytes(), &response, &headers)
     }
 
     /// A head, with a body behind it.
