@@ -2,8 +2,10 @@
 //! nothing to wake but the caller.
 
 mod streaming_exchange;
+mod usual_head;
 
 pub(super) use self::streaming_exchange::{BegunResponse, Outflow, Written};
+use self::usual_head::UsualHead;
 
 use std::future::poll_fn;
 use std::io;
@@ -46,6 +48,7 @@ pub(super) struct Http1Connection<S = TransportStream> {
     most_room: usize,
     /// It is kept for no further call after this time.
     old_at: Option<Instant>,
+    usual: Option<Box<UsualHead>>,
 }
 
 /// A complete answer, not decoded.
@@ -86,6 +89,8 @@ struct ResponseHead {
     status: StatusCode,
     reason: Option<Bytes>,
     headers: HeaderMap,
+    /// The length of its body, if it is the usual head of the connection.
+    usual: Option<u64>,
 }
 
 impl ResponseHead {
@@ -184,7 +189,7 @@ impl Http1Connection {
 
 impl<S: AsyncRead + Unpin> Http1Connection<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new(), most_room: 0, old_at: None }
+        Self { stream, read: BytesMut::new(), most_room: 0, old_at: None, usual: None }
     }
 
     /// It is to be kept for no further call after this time.
@@ -222,7 +227,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
     fn is_answered(&mut self) -> bool {
         loop {
             let mut rest = self.read.clone();
-            match parse_head(&mut rest) {
+            match parse_head(&mut rest, None) {
                 Ok(Some(head)) if head.is_announcement() => self.read = rest,
                 Ok(None) => return self.read.len() > HEAD,
                 _ => return true,
@@ -241,14 +246,19 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
     /// Reads one answer, and whether the connection can be used after it.
     pub(super) async fn answer(&mut self, limit: usize) -> Result<(HttpResponse, bool), String> {
         let head = loop {
-            match parse_head(&mut self.read)? {
+            match parse_head(&mut self.read, Some(&mut self.usual))? {
                 Some(head) if head.is_announcement() => {}
                 Some(head) => break head,
                 None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
                 None => self.more("before it answered").await?,
             }
         };
-        let ResponseHead { is_http11, status, reason, headers } = head;
+        let ResponseHead { is_http11, status, reason, headers, usual } = head;
+        if let (Some(length), Some(usual)) = (usual.filter(|length| *length <= limit as u64), &self.usual) {
+            let server = usual.server();
+            let body = Ok(self.counted(length as usize).await?);
+            return Ok((HttpResponse { status, reason, headers, server, is_open_ended: false, body }, true));
+        }
         let (ends, is_clear) = ends(status, &headers)?;
         let says = |what: &str| says(&headers, what);
         let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
@@ -356,8 +366,18 @@ impl HttpRequestWriter {
     }
 }
 
-/// Takes a head off the front, when it is complete.
-fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+/// Takes a head off the front, when it is complete. `usual` is the one that most answers have.
+fn parse_head(
+    read: &mut BytesMut,
+    mut usual: Option<&mut Option<Box<UsualHead>>>,
+) -> Result<Option<ResponseHead>, String> {
+    if let Some(Some(usual)) = usual.as_deref_mut()
+        && let Some((headers, body)) = usual.take(read)
+    {
+        let (status, reason) = (StatusCode::OK, None);
+        return Ok(Some(ResponseHead { is_http11: true, status, reason, headers, usual: Some(body) }));
+    }
+
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -396,8 +416,13 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let reason = response.reason.filter(|reason| !reason.is_empty() && code >= 300);
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let is_http11 = response.version == Some(1);
+    if let Some(usual) = usual
+        && let Some(of_this) = UsualHead::of(&read[..length], &response, &headers)
+    {
+        *usual = Some(Box::new(of_this));
+    }
     read.advance(length);
-    Ok(Some(ResponseHead { is_http11, status, reason, headers }))
+    Ok(Some(ResponseHead { is_http11, status, reason, headers, usual: None }))
 }
 
 /// Where the body of an answer ends (RFC 9112, section 6.3), and whether the headers say so in one way only.

@@ -20,6 +20,7 @@ pub(super) mod request_body;
 mod response_body;
 mod route;
 mod stream_body;
+mod usual_headers;
 mod websocket_upgrade;
 
 use std::convert::Infallible;
@@ -45,6 +46,7 @@ pub(super) use self::request_body::RequestBody;
 pub(super) use self::response_body::ReplyBody;
 use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
+use self::usual_headers::UsualHeaders;
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
 use super::forwarded::TrustedProxies;
@@ -73,7 +75,6 @@ const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     instance: InstanceId,
-    instance_header: HeaderValue,
     /// The header of a load for each of the smallest numbers of calls in flight.
     load_headers: [HeaderValue; PREPARED_LOADS],
     frames: bool,
@@ -87,7 +88,7 @@ pub(super) struct ServerEndpoint {
     by_path: bool,
     json_rpc: bool,
     explains_clients: bool,
-    ways: HeaderValue,
+    usual_headers: UsualHeaders,
     keep_alive: HeaderValue,
     /// Whether idle connections are closed sooner than byname's clients expect by default.
     idles_briefly: bool,
@@ -141,6 +142,7 @@ impl ServerEndpoint {
         };
         let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
         let ways: Vec<_> = ways.filter_map(|(way, offered)| offered.then_some(way)).collect();
+        let ways = HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header");
         let limit = dispatch.limits().idle;
         // The connections of a mounted server belong to the outer one.
         let announced = if is_mounted { limit.min(MOUNTED_IDLE) } else { limit };
@@ -149,7 +151,6 @@ impl ServerEndpoint {
         Self {
             dispatch,
             instance,
-            instance_header: instance.to_header(),
             load_headers: std::array::from_fn(|calls| ReportedLoad { calls: calls as u32, queue_delay: 0 }.to_header()),
             frames,
             gate,
@@ -161,7 +162,7 @@ impl ServerEndpoint {
             by_path: server.path,
             json_rpc: server.json_rpc,
             explains_clients: server.explains_clients,
-            ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
+            usual_headers: UsualHeaders::new(ways, instance.to_header()),
             idles_briefly: announced < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
@@ -331,20 +332,17 @@ pub(super) async fn answer<B: RequestBody>(
     if let Some(accepted) = accepted {
         Box::pin(compression::compress(&mut out, accepted, is_head)).await;
     }
-    let headers = out.headers_mut();
-    headers.insert(headers::PROTOCOL, headers::VERSION);
-    headers.insert(headers::WAYS, endpoint.ways.clone());
-    if says_idle {
-        headers.insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
-    }
     let activity = &session.activity;
     let is_last = !endpoint.dispatch.admission().is_ready() || activity.is_parting() || activity.has_left_unread();
+    if says_idle {
+        out.headers_mut().insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
+    }
     if version <= Version::HTTP_11 && is_last {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        out.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         activity.announce_end();
     }
     if is_get {
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        out.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if out.extensions_mut().remove::<MayBeKept>().is_none() {
             out.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         } else {
@@ -352,11 +350,8 @@ pub(super) async fn answer<B: RequestBody>(
             tells_load = false;
         }
     }
-    if tells_load {
-        let headers = out.headers_mut();
-        headers.insert(headers::LOAD, endpoint.load_header());
-        headers.insert(headers::INSTANCE, endpoint.instance_header.clone());
-    }
+    let load = tells_load.then(|| endpoint.load_header());
+    endpoint.usual_headers.complete(out.headers_mut(), load);
     if is_head {
         leave_out_body(&mut out);
     }

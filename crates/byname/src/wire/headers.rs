@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Way;
@@ -70,9 +70,18 @@ pub(crate) fn usual_value(value: &[u8]) -> Option<HeaderValue> {
     }
 }
 
+/// Server: whether a request has no headers but those that byname's client sends with every call. Then nothing needs to be looked up of
+/// the others, and a look-up hashes a name.
+pub(crate) fn are_usual(headers: &HeaderMap) -> bool {
+    static USUAL: [HeaderName; 4] = [HOST, CONTENT_TYPE, CONTENT_LENGTH, TIMEOUT];
+    headers.len() <= USUAL.len() && headers.keys().all(|name| USUAL.contains(name))
+}
+
 /// How long the caller still waits.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let Some(value) = headers.get(TIMEOUT) else {
+    static NAME: HeaderName = TIMEOUT;
+    // A call has few headers, so comparing their names takes less time than a look-up.
+    let Some((_, value)) = headers.iter().find(|(name, _)| **name == NAME) else {
         return Ok(None);
     };
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
@@ -208,6 +217,24 @@ mod tests {
         assert_eq!(timeout(&longest).unwrap(), Some(Duration::from_millis(u64::MAX)));
         for bad in ["", "-1", "+5", "1.5", "1s", "18446744073709551616"] {
             assert!(timeout(&one("byname-timeout-ms", bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_call_of_the_client_are_usual() {
+        let mut headers = HeaderMap::new();
+        assert!(are_usual(&headers));
+        for (name, value) in
+            [("host", "a"), ("content-type", JSON), ("byname-timeout-ms", "1"), ("content-length", "3")]
+        {
+            headers.insert(name, HeaderValue::from_static(value));
+            assert!(are_usual(&headers), "{name}");
+        }
+        for name in ["origin", "sec-fetch-site", "transfer-encoding", "byname-console"] {
+            let mut other = headers.clone();
+            other.insert(name, HeaderValue::from_static(""));
+            other.remove("host");
+            assert!(!are_usual(&other), "{name}");
         }
     }
 

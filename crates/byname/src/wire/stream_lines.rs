@@ -26,6 +26,10 @@ pub(crate) enum StreamFormat {
 impl StreamFormat {
     /// The format that the caller asks for.
     pub(crate) fn asked_for(headers: &HeaderMap) -> Self {
+        // Comparing the few names takes less time than a look-up.
+        if headers.keys().all(|name| *name != ACCEPT) {
+            return Self::Lines;
+        }
         let accepts = headers.get_all(ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
         let events = |one: &str| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS);
         if accepts.flat_map(|accept| accept.split(',')).any(events) { Self::Events } else { Self::Lines }

@@ -172,7 +172,7 @@ impl BegunResponse {
     pub(in crate::client) async fn read(connection: &mut Http1Connection) -> Result<Option<Self>, String> {
         loop {
             let mut rest = connection.read.clone();
-            match parse_head(&mut rest)? {
+            match parse_head(&mut rest, None)? {
                 Some(head) if head.is_announcement() => connection.read = rest,
                 Some(head) => {
                     let (ends, is_clear) = ends(head.status, &head.headers)?;

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::answer::{HttpAnswer, Rejection, answer};
+use super::answer::{HttpAnswer, Rejection, answer_with};
 use super::compression::{self, DecodedBody};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
@@ -253,7 +253,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             );
             return Err(does_not_fit(why).into());
         }
-        Ok(answer(reply, metadata))
+        let usual = || self.endpoint().usual_headers.of_json(self.caller.deadline.is_some());
+        Ok(answer_with(reply, metadata, usual))
     }
 }
 

@@ -78,6 +78,17 @@ pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
     out
 }
 
+/// As [`answer`]. A success in JSON without headers of the function gets the `usual` ones.
+pub(super) fn answer_with(reply: HttpReply, metadata: HeaderMap, usual: impl FnOnce() -> HeaderMap) -> HttpAnswer {
+    let is_usual = reply.status == StatusCode::OK && reply.content_type == headers::JSON && reply.retry_after.is_none();
+    if !is_usual || !metadata.is_empty() {
+        return answer(reply, metadata);
+    }
+    let mut out = Response::new(ReplyContent::Whole(reply.body));
+    *out.headers_mut() = usual();
+    out
+}
+
 /// An answer without a body.
 pub(super) fn no_content() -> HttpAnswer {
     let mut out = Response::new(ReplyContent::default());

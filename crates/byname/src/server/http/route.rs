@@ -127,7 +127,10 @@ async fn admit<B: RequestBody>(
 ) -> Result<HttpAnswer, Rejection> {
     let (session, endpoint) = (request.caller.session, request.endpoint());
     let head = &mut *request.head;
-    transfer_coding(&head.headers)?;
+    let is_usual = headers::are_usual(&head.headers);
+    if !is_usual {
+        transfer_coding(&head.headers)?;
+    }
     let is_known = session.is_known(head);
     let probe = match target {
         RequestTarget::Builtin(builtin) if builtin.is_probe => Some(builtin),
@@ -152,7 +155,8 @@ async fn admit<B: RequestBody>(
     }
     let console = if matches!(target, RequestTarget::Plain) { ConsoleFile::asked_for(head) } else { None };
     let mut foreign = None;
-    match endpoint.gate.origin(head, host) {
+    let from = if is_usual { Ok(None) } else { endpoint.gate.origin(head, host) };
+    match from {
         Ok(from) => *origin = from.cloned(),
         // Pages of other sites may link to the console.
         Err(rejection) if console.is_some_and(|file| file.is_visited(head)) => foreign = Some(rejection),
@@ -166,7 +170,9 @@ async fn admit<B: RequestBody>(
     if head.method == Verb::OPTIONS && origin.is_some() {
         return Ok(endpoint.cors.preflight());
     }
-    endpoint.dispatch().console_token().check(&head.headers)?;
+    if !is_usual {
+        endpoint.dispatch().console_token().check(&head.headers)?;
+    }
     // A page of another origin would learn the token.
     if let Some(file) = console.filter(|_| origin.is_none())
         && let Some(out) = Box::pin(file.answer(request.caller, &head.headers)).await
