@@ -2,6 +2,7 @@
 
 mod bytes;
 mod canonical_hash;
+mod compound_traits;
 mod decode_error_path;
 #[cfg(test)]
 mod equivalence_tests;

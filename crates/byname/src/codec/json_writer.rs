@@ -2,12 +2,10 @@
 
 use std::fmt::Display;
 
-use serde_core::ser::{
-    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-    SerializeTupleStruct, SerializeTupleVariant, Serializer,
-};
+use serde_core::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::Error;
 
+use super::compound_traits::write_parts;
 use super::serde_json_internals::{NUMBER, RAW, numbers_are_text};
 
 /// Appends one value.
@@ -197,42 +195,7 @@ impl JsonCompound<'_> {
     }
 }
 
-macro_rules! compound {
-    ($($trait:ident: $method:ident),*) => {$(
-        impl $trait for JsonCompound<'_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-                self.item(value)
-            }
-
-            fn end(self) -> Result<(), Error> {
-                self.finish()
-            }
-        }
-    )*};
-}
-
-compound! {
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field
-}
-
-impl SerializeStructVariant for JsonCompound<'_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.field(name, value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
+write_parts!(JsonCompound);
 
 /// A struct that is being written, or what serde_json keeps private.
 pub(super) enum JsonFields<'o> {

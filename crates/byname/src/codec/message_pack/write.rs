@@ -3,10 +3,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-use serde_core::ser::{
-    Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-    SerializeTupleStruct, SerializeTupleVariant, Serializer,
-};
+use serde_core::ser::{Error as _, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::Error;
 
 use super::extension_types::{OCTETS, write_extension, write_wide};
@@ -15,6 +12,7 @@ use super::value_format::{
     LengthKind, most, set_length, write_f32, write_f64, write_name, write_signed, write_str, write_unsigned,
 };
 use crate::codec::bytes::Content;
+use crate::codec::compound_traits::write_parts;
 use crate::codec::finite_floats::is_checked;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
@@ -256,42 +254,7 @@ impl Compound<'_> {
     }
 }
 
-macro_rules! compound {
-    ($($trait:ident: $method:ident),*) => {$(
-        impl $trait for Compound<'_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-                self.item(value)
-            }
-
-            fn end(self) -> Result<(), Error> {
-                self.finish()
-            }
-        }
-    )*};
-}
-
-compound! {
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field
-}
-
-impl SerializeStructVariant for Compound<'_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.field(name, value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
+write_parts!(Compound);
 
 impl SerializeMap for Compound<'_> {
     type Ok = ();
