@@ -115,7 +115,7 @@ impl RecentCallList {
             self.slow.store(state.bar(), Ordering::Relaxed);
         }
         if let Some(code) = call.code {
-            // When so many failures with a code were kept, they were this far apart.
+            // `since` is the time from the call that this one replaces. At most `FAILED` calls with this code were kept in it.
             if let Some(between) = state.add_failed(&call).map(|since| since / FAILED as u64) {
                 self.space(Some(code), between);
             }

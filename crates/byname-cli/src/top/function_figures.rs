@@ -6,8 +6,8 @@ use super::latency_window::LatencyWindow;
 use super::server_watch::a_second;
 use super::stats_reply::FunctionCounters;
 
-/// The code of a call whose caller went away, as the caller of a hedge does when the other attempt has answered. It is no fault of the
-/// function.
+/// The code of a call whose caller went away. A client with hedging drops the slower of two attempts, and that attempt ends with
+/// this code. The function has not failed.
 pub(crate) const CANCELLED: &str = "cancelled";
 
 /// What a function did in a window. Those of several servers can be added.

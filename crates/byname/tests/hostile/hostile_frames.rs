@@ -464,7 +464,7 @@ async fn a_client_that_reads_no_replies_is_evicted_and_its_queue_is_bounded() {
 
 #[tokio::test]
 async fn calls_that_wait_for_reply_memory_continue_when_it_is_free() {
-    // On a busy machine some of so many calls would be refused.
+    // On a busy machine the server would refuse some of the 500 calls because of its queue.
     let server = everything().limits(|limits| limits.queue_delay = Duration::MAX);
     let running = Running::new(server.function("large", || async { "x".repeat(32 << 10) })).await;
     let mut peer = Peer::calling(running.address, "large").await;

@@ -60,7 +60,7 @@ impl UsualHead {
                 body = Some(self::length(text)?);
             }
             if value.as_bytes() != text {
-                // White space around a value is no part of it.
+                // A parser removes white space around a value, so a value with white space is left to the parser.
                 *value = HeaderValue::from_bytes(text).ok().filter(|_| text.trim_ascii() == text)?;
             }
             rest = &rest[length..];
