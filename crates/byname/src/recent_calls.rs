@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::error::Code;
-use crate::function_counters::{CallCode, EndedCall};
+use crate::function_counters::{CallCode, EndedCall, nanos};
 use crate::trace_context::TraceIds;
 
 /// The most recent calls that are kept, and the most of the slowest.
@@ -231,10 +231,6 @@ fn most_frequent<'c>(calls: impl Iterator<Item = &'c RecentCall> + Clone) -> Opt
 /// How many of the calls ended with this code.
 fn with<'c>(calls: impl Iterator<Item = &'c RecentCall>, code: CallCode) -> usize {
     calls.filter(|call| call.code == code).count()
-}
-
-fn nanos(took: Duration) -> u64 {
-    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -439,8 +439,7 @@ fn ends(status: StatusCode, headers: &HeaderMap) -> Result<(BodyEnd, bool), Stri
     let Some(length) = lengths.next() else {
         return Ok((BodyEnd::Open, true));
     };
-    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|text| text.parse().ok()) {
+    match headers::whole_number(length.as_bytes()) {
         Some(parsed) if lengths.all(|other| other == length) => Ok((BodyEnd::After(parsed), true)),
         _ => Err(format!("its `content-length` is {}, expected one number", quoted_bytes(length.as_bytes()))),
     }

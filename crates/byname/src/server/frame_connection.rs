@@ -295,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 
     /// Nothing can be done now. Waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<SocketEnd>, SocketEnd> {
-        // The calls that were answered at once took no time that counts here. If none was, a timer may have fired.
+        // A time of this poll is near enough to now. Without one a timer may have woken the task, so the clock is read.
         let known = self.read_at.take();
         let limits = self.endpoint.dispatch().limits();
         if let Some(now) = known

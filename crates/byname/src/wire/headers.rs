@@ -84,9 +84,7 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some((_, value)) = headers.iter().find(|(name, _)| **name == NAME) else {
         return Ok(None);
     };
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    let add = |ms: u64, byte| ms.checked_mul(10)?.checked_add(digit(byte)?);
-    match Some(value.as_bytes()).filter(|text| !text.is_empty()).and_then(|text| text.iter().try_fold(0, add)) {
+    match whole_number(value.as_bytes()) {
         Some(ms) => Ok(Some(Duration::from_millis(ms))),
         None => Err(Error::refused(
             Code::InvalidArgument,
@@ -96,6 +94,13 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
             ),
         )),
     }
+}
+
+/// The number that a value consists of: digits, without a sign.
+pub(crate) fn whole_number(value: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    Some(value).filter(|text| !text.is_empty())?.iter().try_fold(0, add)
 }
 
 /// Client: the error for a reply with a content encoding that is not decoded.

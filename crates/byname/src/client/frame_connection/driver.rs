@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
     /// Nothing can be done now: waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::SocketEnd> {
         let mut state = self.link.state();
-        // What was done since then took no time that counts here. If nothing was, a timer may have fired.
+        // A time of this poll is near enough to now. Without one a timer may have woken the task, so the clock is read.
         let known = self.read_at.take().max(state.sent_at.take());
         if let Some(now) = known
             && !blocked

@@ -4,10 +4,10 @@ use bytes::{Buf, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::wire::headers::{self, AnsweringServer, JSON, LOAD};
+use crate::wire::headers::{AnsweringServer, JSON, LOAD, usual_name, whole_number};
 
 /// The head of a success of a byname server, without headers of the function. The next one has the same text but for a few values, so it
-/// is compared, and its headers are copied. To parse it would take eight times as long.
+/// is compared, and its headers are copied. That takes fewer instructions than to parse it.
 #[derive(Debug)]
 pub(super) struct UsualHead {
     /// The text before each value that changes, and after the last one. The first begins with the status.
@@ -31,8 +31,8 @@ impl UsualHead {
     pub(super) fn of(head: &[u8], parsed: &httparse::Response<'_, '_>, headers: &HeaderMap) -> Option<Self> {
         let is_usual = (parsed.version, parsed.code) == (Some(1), Some(200))
             && headers.keys_len() == parsed.headers.len()
-            && headers.keys().all(|name| headers::usual_name(name.as_str()).is_some())
-            && headers.get(CONTENT_LENGTH).is_some_and(|value| length(value.as_bytes()).is_some())
+            && headers.keys().all(|name| usual_name(name.as_str()).is_some())
+            && headers.get(CONTENT_LENGTH).is_some_and(|value| whole_number(value.as_bytes()).is_some())
             && headers.get(CONTENT_TYPE).is_some_and(|value| value == JSON);
         let server = is_usual.then(|| AnsweringServer::of(headers)).filter(|server| server.is_byname)?;
         let changing: Vec<_> = headers.keys().map(|name| CHANGING.contains(name)).collect();
@@ -57,7 +57,7 @@ impl UsualHead {
             let length = rest.iter().take(LONGEST).position(|byte| *byte == b'\r')?;
             let text = &rest[..length];
             if *name == CONTENT_LENGTH {
-                body = Some(self::length(text)?);
+                body = Some(whole_number(text)?);
             }
             if value.as_bytes() != text {
                 // A parser removes white space around a value, so a value with white space is left to the parser.
@@ -74,15 +74,6 @@ impl UsualHead {
     pub(super) fn server(&self) -> AnsweringServer {
         self.server
     }
-}
-
-/// The length of a body that is one number.
-fn length(text: &[u8]) -> Option<u64> {
-    let digit = |length: u64, byte: &u8| match byte {
-        b'0'..=b'9' => length.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
-        _ => None,
-    };
-    (!text.is_empty()).then(|| text.iter().try_fold(0, digit)).flatten()
 }
 
 #[cfg(test)]
