@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1.0)]
     pub warm_up: f64,
     /// The peers, in the order in which they run. By default all but `floor-websocket`, `byname-frames-4` and those on
-    /// two threads or over unix sockets. Those over TLS exist only with the feature `tls`
+    /// several threads or over unix sockets. Those over TLS exist only with the feature `tls`
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
     #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload,stream")]

@@ -4,7 +4,7 @@
 use std::iter;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     let window = Window::open(&state, load.server_process)?;
     watch(&mut slots, load.window).await?;
     // A slow work may need longer for its first reply than a short window is.
-    while state.is_empty_since(window.items) && window.began.elapsed() < load.window + DRAIN {
+    while state.is_empty_since(window.items)? && window.began.elapsed() < load.window + DRAIN {
         watch(&mut slots, Duration::from_millis(10)).await?;
     }
     let mut outcome = window.close(&state)?;
@@ -69,9 +69,9 @@ pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     });
     drained.await.context("calls were never answered")??;
     // A failure counts whenever it comes: while warming up, and in the last call of a slot.
-    let tally = state.tally();
+    let tally = state.whole_tally()?;
     outcome.failures = tally.failures;
-    outcome.first_failure = tally.first_failure.clone();
+    outcome.first_failure = tally.first_failure;
     Ok(outcome)
 }
 
@@ -82,7 +82,7 @@ pub async fn call<P: Peer>(peer: &P, load: Load, each: u64) -> Result<()> {
     while let Some(slot) = slots.join_next().await {
         slot??;
     }
-    let failure = state.tally().first_failure.take();
+    let failure = state.whole_tally()?.first_failure;
     ensure!(failure.is_none(), "calls failed, the first: {failure:?}");
     Ok(())
 }
@@ -134,7 +134,9 @@ impl Window {
         if let Some(process) = server {
             allocate::mark(process)?;
         }
-        state.tally().latency.reset();
+        for tally in &state.tallies {
+            tally.lock().expect("no slot panics").latency.reset();
+        }
         let server = server.map(|process| Ok::<_, anyhow::Error>(Server { process, cpu: CpuTime::of(process)? }));
         Ok(Window {
             server: server.transpose()?,
@@ -156,7 +158,7 @@ impl Window {
         }
         let ours = client + server.unwrap_or_default();
         let others = self.machine.elapsed()?.saturating_sub(ours);
-        let tally = state.tally();
+        let tally = state.whole_tally()?;
         let calls = tally.latency.len() + state.items() - self.items;
         if calls == 0 {
             bail!("nothing succeeded; the first failure: {:?}", tally.first_failure);
@@ -166,7 +168,7 @@ impl Window {
         Ok(Outcome {
             calls,
             failures: tally.failures,
-            first_failure: tally.first_failure.clone(),
+            first_failure: tally.first_failure,
             seconds,
             p50_us: micros_at(0.50),
             p99_us: micros_at(0.99),
@@ -182,9 +184,20 @@ struct State {
     over: AtomicBool,
     /// How many items came in each slot, which alone writes there.
     items: Vec<AtomicU64>,
-    /// Shared, because a histogram for each slot would fill the cache. Nobody waits for the lock where all slots run on
-    /// one thread.
-    tally: Mutex<Tally>,
+    /// One for each thread of the runtime: a histogram for each slot would fill the cache, and a single one would move
+    /// between the cores with each call.
+    tallies: Vec<Mutex<Tally>>,
+}
+
+/// The most threads of a runtime that have a [`Tally`] of their own.
+const TALLIES: usize = 8;
+
+thread_local! {
+    /// Which tally is this thread's.
+    static TALLY: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Relaxed) % TALLIES
+    };
 }
 
 struct Tally {
@@ -194,27 +207,43 @@ struct Tally {
     first_failure: Option<String>,
 }
 
+impl Tally {
+    fn new() -> Result<Self> {
+        let latency = Histogram::new_with_bounds(100, 60_000_000_000, 3)?;
+        Ok(Tally { latency, failures: 0, first_failure: None })
+    }
+}
+
 impl State {
     fn new(slots: usize) -> Result<Self> {
         Ok(State {
             over: AtomicBool::new(false),
             items: iter::repeat_with(AtomicU64::default).take(slots).collect(),
-            tally: Mutex::new(Tally {
-                latency: Histogram::new_with_bounds(100, 60_000_000_000, 3)?,
-                failures: 0,
-                first_failure: None,
-            }),
+            tallies: iter::repeat_with(|| Tally::new().map(Mutex::new)).take(TALLIES).collect::<Result<_>>()?,
         })
     }
 
+    /// What this thread has counted.
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().expect("no slot panics")
+        TALLY.with(|at| self.tallies[*at].lock().expect("no slot panics"))
+    }
+
+    /// What all threads have counted.
+    fn whole_tally(&self) -> Result<Tally> {
+        let mut whole = Tally::new()?;
+        for tally in &self.tallies {
+            let tally = tally.lock().expect("no slot panics");
+            whole.latency.add(&tally.latency)?;
+            whole.failures += tally.failures;
+            whole.first_failure = whole.first_failure.or_else(|| tally.first_failure.clone());
+        }
+        Ok(whole)
     }
 
     /// Whether nothing came since the window opened, when there had been so many items.
-    fn is_empty_since(&self, items: u64) -> bool {
-        let tally = self.tally();
-        tally.latency.is_empty() && tally.failures == 0 && self.items() == items
+    fn is_empty_since(&self, items: u64) -> Result<bool> {
+        let tally = self.whole_tally()?;
+        Ok(tally.latency.is_empty() && tally.failures == 0 && self.items() == items)
     }
 
     fn items(&self) -> u64 {

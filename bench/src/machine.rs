@@ -18,20 +18,31 @@ use procfs::process::Process;
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 use tokio::runtime::{Builder, Runtime};
 
-/// What one side of a measurement runs on: one thread on this CPU and no other, or several on the first CPUs of the
-/// machine, which the other side shares.
-pub fn side(cpu: usize, threads: usize) -> Result<Runtime> {
+/// What each side of a measurement runs on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threads {
+    /// tokio's current-thread runtime, on a CPU of its own.
+    One,
+    /// tokio's multi-threaded runtime with this many worker threads, on a CPU of its own.
+    OnOneCpu(usize),
+    /// The same, on the first CPUs of the machine, as many as there are threads. The other side shares them.
+    OnSharedCpus(usize),
+}
+
+/// What a side runs on whose CPU is this one.
+pub fn side(cpu: usize, threads: Threads) -> Result<Runtime> {
     let mut cpus = CpuSet::new();
-    if threads == 1 {
-        cpus.set(cpu)?;
-        sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))?;
-        return runtime();
+    match threads {
+        Threads::One | Threads::OnOneCpu(_) => cpus.set(cpu)?,
+        Threads::OnSharedCpus(threads) => (0..threads).try_for_each(|cpu| cpus.set(cpu))?,
     }
-    for cpu in 0..threads {
-        cpus.set(cpu)?;
+    sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run {threads:?}, by itself on CPU {cpu}"))?;
+    match threads {
+        Threads::One => runtime(),
+        Threads::OnOneCpu(threads) | Threads::OnSharedCpus(threads) => {
+            Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+        }
     }
-    sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on {threads} CPUs"))?;
-    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }
 
 /// Lets this process open as many files as it may at all.

@@ -21,6 +21,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
 use crate::load::{self, Load, Outcome};
+use crate::machine::Threads;
 use crate::peer::Peer;
 use crate::work::Work;
 
@@ -29,7 +30,8 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor-websocket", &floor::Floor::<floor::Binary, _>::in_messages()).only_by_name(),
     AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
     AnyPeer::new("byname-frames", &FRAMES),
-    AnyPeer::new("byname-frames-2-threads", &FRAMES).on_threads(2).only_by_name(),
+    AnyPeer::new("byname-frames-2-threads", &FRAMES).on(Threads::OnSharedCpus(2)).only_by_name(),
+    AnyPeer::new("byname-frames-4-threads", &FRAMES).on(Threads::OnOneCpu(4)).only_by_name(),
     AnyPeer::new("byname-frames-4", &byname::Byname { clients: 4, ..FRAMES }).only_by_name(),
     AnyPeer::new(
         "byname-frames-json",
@@ -51,7 +53,8 @@ pub static PEERS: &[AnyPeer] = &[
     )
     .only_by_name(),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
-    AnyPeer::new("tarpc-2-threads", &tarpc::Tarpc { connections: 1 }).on_threads(2).only_by_name(),
+    AnyPeer::new("tarpc-2-threads", &tarpc::Tarpc { connections: 1 }).on(Threads::OnSharedCpus(2)).only_by_name(),
+    AnyPeer::new("tarpc-4-threads", &tarpc::Tarpc { connections: 1 }).on(Threads::OnOneCpu(4)).only_by_name(),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
     AnyPeer::new("tonic", &tonic::Tonic { connections: 1, scheme: "http" }),
     AnyPeer::new("tonic-4", &tonic::Tonic { connections: 4, scheme: "http" }),
@@ -89,8 +92,7 @@ pub struct AnyPeer {
     streams: bool,
     /// It runs only where it is named.
     pub only_by_name: bool,
-    /// Those of each side's runtime: one, on a CPU of its own, or several, on CPUs that both sides share.
-    pub threads: usize,
+    pub threads: Threads,
     peer: &'static (dyn Erased + Sync),
 }
 
@@ -98,10 +100,10 @@ type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl AnyPeer {
     const fn new<P: Peer>(name: &'static str, peer: &'static P) -> Self {
-        AnyPeer { name, packages: P::PACKAGES, streams: P::STREAMS, only_by_name: false, threads: 1, peer }
+        AnyPeer { name, packages: P::PACKAGES, streams: P::STREAMS, only_by_name: false, threads: Threads::One, peer }
     }
 
-    const fn on_threads(mut self, threads: usize) -> Self {
+    const fn on(mut self, threads: Threads) -> Self {
         self.threads = threads;
         self
     }
