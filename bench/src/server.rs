@@ -1,12 +1,15 @@
 //! The server's side: one peer on a CPU of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::accept::accepted;
 use crate::allocate;
@@ -49,12 +52,20 @@ pub fn run(options: &Options) -> Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let address = listener.local_addr()?;
         println!("{}", serde_json::to_string(&Listening { address })?);
+        let mut told = pin!(async {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+        });
         tokio::select! {
-            // A peer may heed the signals as well, and end at the same moment.
             biased;
-            _ = terminated.recv() => {}
-            _ = interrupted.recv() => {}
-            ended = options.peer.serve(listener) => bail!("the server ended: {ended:?}"),
+            () = &mut told => {}
+            ended = options.peer.serve(listener) => {
+                ended?;
+                // A peer may heed the signals as well, and see them first.
+                timeout(Duration::from_secs(1), told).await.context("the server ended without a signal")?;
+            }
         }
         let ended = Ended { connections: accepted(), allocations: allocate::marked() };
         println!("{}", serde_json::to_string(&ended)?);

@@ -70,6 +70,13 @@ impl<T> SharedState<T> {
     }
 }
 
+impl<T> StateGuard<'_, T> {
+    /// The task that has locked the state locks it again soon, without being woken by a change.
+    pub(crate) fn stay_awake(&mut self) {
+        self.0.is_awake = true;
+    }
+}
+
 impl<T> Deref for StateGuard<'_, T> {
     type Target = T;
 

@@ -23,6 +23,8 @@ pub(super) struct CallTable {
     /// The calls begun so far.
     begun: u64,
     waiting: usize,
+    /// Calls that have ended, whose callers have not taken the answer.
+    untaken: usize,
 }
 
 #[derive(Debug)]
@@ -57,12 +59,17 @@ pub(in crate::client) enum FrameCallEnd {
 
 impl CallTable {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), begun: 0, waiting: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), begun: 0, waiting: 0, untaken: 0 }
     }
 
     /// How many calls wait for an answer.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// How many answers are there that their callers have not taken yet.
+    pub(super) fn untaken(&self) -> usize {
+        self.untaken
     }
 
     /// Begins a call, whose `waker` is woken at its end. It must be polled or removed later.
@@ -113,6 +120,7 @@ impl CallTable {
         let waker = waker.take();
         slot.state = SlotState::Ended(ended);
         self.waiting -= 1;
+        self.untaken += 1;
         waker
     }
 
@@ -130,6 +138,7 @@ impl CallTable {
             }
             SlotState::Ended(_) => {
                 let state = std::mem::replace(&mut slot.state, SlotState::Free);
+                self.untaken -= 1;
                 self.free(id);
                 match state {
                     SlotState::Ended(ended) => Poll::Ready(ended),
@@ -149,6 +158,7 @@ impl CallTable {
         self.free(id);
         let waited = matches!(state, SlotState::Waiting(_));
         self.waiting -= usize::from(waited);
+        self.untaken -= usize::from(matches!(state, SlotState::Ended(_)));
         waited
     }
 
@@ -175,6 +185,7 @@ impl CallTable {
                 wakers.extend(waker.take());
                 slot.state = SlotState::Ended(ended);
                 self.waiting -= 1;
+                self.untaken += 1;
             }
         }
     }
@@ -260,6 +271,7 @@ mod tests {
                 }
                 let waiting = live.iter().filter(|id| !answered.contains_key(id)).count();
                 prop_assert_eq!(calls.waiting(), waiting);
+                prop_assert_eq!(calls.untaken(), live.len() - waiting);
             }
         }
     }

@@ -23,6 +23,11 @@ use crate::outcome::items::EncodedItems;
 /// The task yields after this number of answers. So the next calls are written while the server works on the others.
 const AT_ONCE: usize = 32;
 
+/// How often the task yields before a write to callers that were woken earlier and have not gone on. A runtime of several
+/// threads runs the task right after the first caller that sends something, before the other callers. Without this nearly
+/// each call would be a write by itself.
+const YIELDS: u8 = 3;
+
 /// The task that reads and writes a connection. It ends with the connection.
 #[derive(Debug)]
 pub(in crate::client) struct ConnectionDriver<S> {
@@ -38,6 +43,10 @@ pub(in crate::client) struct ConnectionDriver<S> {
     write_progress: Duration,
     timer: DeadlineTimer,
     wakers: Vec<Waker>,
+    /// How many answers were delivered in this poll.
+    just_ended: usize,
+    /// How often it has yielded since the last write.
+    yields: u8,
     /// When answers were read, if the clock was read since.
     read_at: Option<Instant>,
     /// What the server's GOAWAY says.
@@ -67,6 +76,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             write_progress: limits.write_progress,
             timer: DeadlineTimer::default(),
             wakers: Vec::new(),
+            just_ended: 0,
+            yields: 0,
             read_at: None,
             goodbye: None,
             has_ended: false,
@@ -79,6 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::SocketEnd> {
         self.link.state.register_task(cx);
+        self.just_ended = 0;
         loop {
             let is_more = loop {
                 if self.unread.is_empty() {
@@ -98,6 +110,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     if state.write_queue.is_empty() {
                         break false;
                     }
+                    if state.calls.untaken() > self.just_ended && self.yields < YIELDS {
+                        self.yields += 1;
+                        state.stay_awake();
+                        drop(state);
+                        cx.waker().wake_by_ref();
+                        return Ok(Poll::Pending);
+                    }
+                    self.yields = 0;
                     state.writes += 1;
                     self.socket.fill(&mut state.write_queue);
                     if !state.flows.is_empty() {
@@ -279,6 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     self.wakers.extend(state.calls.end(header.id, ended));
                     self.wakers.extend(state.next_in_queue());
                     answers += 1;
+                    self.just_ended += 1;
                     if answers >= AT_ONCE && !rest.is_empty() {
                         self.unread = message.slice_ref(rest);
                         return Ok(true);
