@@ -23,11 +23,6 @@ use crate::outcome::items::EncodedItems;
 /// The task yields after this number of answers. So the next calls are written while the server works on the others.
 const AT_ONCE: usize = 32;
 
-/// How often the task yields before a write to callers that were woken earlier and have not gone on. A runtime of several
-/// threads runs the task right after the first caller that sends something, before the other callers. Without this nearly
-/// each call would be a write by itself.
-const YIELDS: u8 = 3;
-
 /// The task that reads and writes a connection. It ends with the connection.
 #[derive(Debug)]
 pub(in crate::client) struct ConnectionDriver<S> {
@@ -45,8 +40,8 @@ pub(in crate::client) struct ConnectionDriver<S> {
     wakers: Vec<Waker>,
     /// How many answers were delivered in this poll.
     just_ended: usize,
-    /// How often it has yielded since the last write.
-    yields: u8,
+    /// It has yielded to other callers since the last write.
+    has_yielded: bool,
     /// When answers were read, if the clock was read since.
     read_at: Option<Instant>,
     /// What the server's GOAWAY says.
@@ -77,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             timer: DeadlineTimer::default(),
             wakers: Vec::new(),
             just_ended: 0,
-            yields: 0,
+            has_yielded: false,
             read_at: None,
             goodbye: None,
             has_ended: false,
@@ -110,14 +105,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     if state.write_queue.is_empty() {
                         break false;
                     }
-                    if state.calls.untaken() > self.just_ended && self.yields < YIELDS {
-                        self.yields += 1;
+                    // A runtime of several threads runs this task right after the first caller that sends something.
+                    // The others that were woken with it go first, so that their calls share the write.
+                    if state.calls.untaken() > self.just_ended && !self.has_yielded {
+                        self.has_yielded = true;
                         state.stay_awake();
                         drop(state);
                         cx.waker().wake_by_ref();
                         return Ok(Poll::Pending);
                     }
-                    self.yields = 0;
+                    self.has_yielded = false;
                     state.writes += 1;
                     self.socket.fill(&mut state.write_queue);
                     if !state.flows.is_empty() {
@@ -400,8 +397,13 @@ fn timed_out(why: &str) -> frames::SocketEnd {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::super::tests::link;
+    use super::super::{CallHead, CallPayload, FrameCall};
     use super::*;
+    use crate::arguments::EncodedArguments;
+    use crate::codec::Codec;
     use crate::frames::fuzzing::Scripted;
     use crate::frames::websocket::WebSocketRole;
 
@@ -412,5 +414,44 @@ mod tests {
         let mut driver = ConnectionDriver::new(link(), socket, Bytes::new(), &Limits::default());
         (&mut driver).await;
         (&mut driver).await;
+    }
+
+    /// One poll of a driver whose two calls were answered, and of which one caller has sent another.
+    #[tokio::test]
+    async fn a_write_waits_once_for_the_callers_that_were_woken_before() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let link = link();
+        let socket = FrameSocket::new(Scripted::new(Vec::new(), 1000), WebSocketRole::Client, &[], Instant::now());
+        let mut driver = ConnectionDriver::new(Arc::clone(&link), socket, Bytes::new(), &Limits::default());
+        let mut calls = [(); 2].map(|()| Arc::clone(&link).call());
+        calls.iter_mut().for_each(|call| send(call, cx));
+        assert!(Pin::new(&mut driver).poll(cx).is_pending());
+        assert_eq!(link.state().writes, 1);
+
+        for is_taken in [true, false] {
+            let before = link.state().writes;
+            for call in &calls {
+                let id = call.id.expect("it was sent");
+                link.state().calls.end(id, FrameCallEnd::Late);
+            }
+            assert!(calls[0].poll_ended(cx).is_ready());
+            send(&mut calls[0], cx);
+            assert!(Pin::new(&mut driver).poll(cx).is_pending());
+            assert_eq!(link.state().writes, before, "the other caller has not gone on");
+            if is_taken {
+                assert!(calls[1].poll_ended(cx).is_ready());
+                send(&mut calls[1], cx);
+            }
+            assert!(Pin::new(&mut driver).poll(cx).is_pending());
+            assert_eq!(link.state().writes, before + 1, "it does not wait twice");
+        }
+    }
+
+    fn send(call: &mut FrameCall, cx: &mut Context<'_>) {
+        let hour = Duration::from_secs(3600);
+        let head = CallHead { name: "f", method: None, deadline: Instant::now() + hour, began: None };
+        let args = EncodedArguments::none(Codec::Json);
+        let mut frame = CallPayload::new(hour, &HeaderMap::new(), &args);
+        assert!(matches!(call.poll_send(head, &mut frame, cx), Poll::Ready(Ok(()))));
     }
 }
