@@ -7,6 +7,7 @@ mod announced_replicas;
 mod await_all;
 mod call;
 mod call_errors;
+mod call_lanes;
 mod coded_bodies;
 mod connect;
 mod connection_pool;

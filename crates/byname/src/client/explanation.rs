@@ -138,6 +138,9 @@ pub struct ExplainedConnections {
     pub http_reused: u64,
     /// The connections of frames that were opened.
     pub frames_opened: u64,
+    /// Up to how many connections of frames a runtime of several threads has to one server now. It is 1 until 64 calls of a
+    /// runtime were in flight at once, then the number of its worker threads, and 4 at most.
+    pub frames_for_threads: usize,
     /// How many calls waited because [`Limits::connections`] connections were in use.
     pub waited: u64,
     /// How long they waited, all together.
@@ -252,11 +255,14 @@ impl fmt::Display for ReplicaState {
 
 impl fmt::Display for ExplainedConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, http_opened, http_reused, frames_opened, waited, waited_for } = self;
+        let Self { calls, http_opened, http_reused, frames_opened, frames_for_threads, waited, waited_for } = self;
         let opened = http_opened + frames_opened;
         write!(f, "  connections  {opened} opened ({http_opened} HTTP, {frames_opened} frames)")?;
         if *calls > 0 {
             write!(f, ", {:.1} for 1,000 calls", opened as f64 * 1000.0 / *calls as f64)?;
+        }
+        if *frames_for_threads > 1 {
+            write!(f, "; {frames_for_threads} of frames for the threads of a runtime, because many calls are in flight")?;
         }
         write!(f, "; HTTP reused {http_reused} times; {waited} calls waited for one")?;
         if let Some(average) = waited_for.checked_div(u32::try_from(*waited).unwrap_or(u32::MAX)) {
@@ -417,6 +423,7 @@ mod tests {
             http_opened: 2,
             http_reused: 8,
             frames_opened: 4,
+            frames_for_threads: 2,
             waited: 4,
             waited_for: Duration::from_millis(8),
         };
@@ -446,7 +453,7 @@ orders.get
   budget       10 repetitions now; 2000 calls were made
   throttle     43 % of the calls are not sent, because the service refuses others
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
-  connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
+  connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; 2 of frames for the threads of a runtime, because many calls are in flight; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
     10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, another structure
     10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, same structure

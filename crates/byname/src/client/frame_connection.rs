@@ -11,6 +11,7 @@ mod upgrade_policy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ const WINDOW: usize = 4;
 pub(super) struct FrameConnection {
     /// Its task is the driver.
     state: SharedState<FrameConnectionState>,
+    /// How many calls were in flight when it was last known. It is read without the lock.
+    in_flight: AtomicUsize,
     /// The codec of values.
     codec: Codec,
     opened: Instant,
@@ -124,7 +127,8 @@ impl FrameConnection {
             sent_at: None,
             reported: None,
         };
-        Self { state: SharedState::new(state), codec, opened: now, address, instance, keys, until }
+        let in_flight = AtomicUsize::new(0);
+        Self { state: SharedState::new(state), in_flight, codec, opened: now, address, instance, keys, until }
     }
 
     fn state(&self) -> StateGuard<'_, FrameConnectionState> {
@@ -139,6 +143,11 @@ impl FrameConnection {
     /// What the server said last of its calls in flight, if it did.
     pub(super) fn reported_calls(&self) -> Option<u32> {
         self.state().reported.as_ref().map(|load| load.calls)
+    }
+
+    /// How many calls are in flight, about.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// How many calls wait until the server accepts more at once.
@@ -236,6 +245,7 @@ impl FrameConnection {
             this.shapes.called(number, || known_fingerprint(method), &mut this.write_queue);
         }
         let id = this.calls.begin(this.writes, call.deadline, cx.waker().clone());
+        self.in_flight.store(this.calls.waiting(), Ordering::Relaxed);
         if this.earliest.is_none_or(|earliest| call.deadline < earliest) {
             this.earliest = Some(call.deadline);
         }

@@ -20,7 +20,7 @@ use crate::wire::instance_and_load::InstanceId;
 /// If an address is missing, the plan is looked at again after this time, or when the pause after a failure is over.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(1);
 
-/// The connections of each runtime, and when another is opened. `K` names a runtime, and `L` is a connection.
+/// The connections of each runtime, and when another is opened. `K` names a runtime, or some threads of it, and `L` is a connection.
 #[derive(Debug)]
 pub(super) struct FrameConnectionPlan<K, L> {
     /// The server has offered frames before. A client that makes one call needs no such connection.
@@ -97,6 +97,11 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         self.members.iter().find(|member| member.runtime == runtime)?.any()
     }
 
+    /// The connections of these runtimes.
+    pub(super) fn links(&self, is_of: impl Fn(K) -> bool) -> impl Iterator<Item = &L> {
+        self.members.iter().filter(move |member| is_of(member.runtime)).flat_map(RuntimeConnections::all)
+    }
+
     /// Each connection with what is known of its replica.
     pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (L, ReplicaView)> {
         self.members.iter().flat_map(move |member| member.views(now))
@@ -137,6 +142,11 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// The server offers frames. Whether the caller must open a connection for this runtime.
     pub(super) fn offered(&mut self, runtime: K, now: Instant) -> bool {
         std::mem::replace(&mut self.was_offered, true) && self.begin(runtime, now)
+    }
+
+    /// Whether the caller must open a connection for this runtime, although others have one that its calls can go by.
+    pub(super) fn may_open(&mut self, runtime: K, now: Instant) -> bool {
+        self.begin(runtime, now)
     }
 
     /// Whether the caller must open another connection for this runtime, which has one.

@@ -9,10 +9,11 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::time::Instant;
 
 use super::affinity::ReplicaWish;
+use super::call_lanes::{CallLane, LaneWatch};
 use super::connect::addresses;
 use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
@@ -28,6 +29,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::runtime;
 
 /// Each runtime has one connection, or several if the service has several addresses, or several servers behind one.
+/// The threads of a busy runtime have one each; see [`LaneWatch`].
 pub(super) struct FrameConnectionSet {
     target: ServiceTarget,
     limits: Limits,
@@ -40,8 +42,9 @@ pub(super) struct FrameConnectionSet {
 }
 
 struct KnownConnections {
-    plan: FrameConnectionPlan<Id, Arc<FrameConnection>>,
+    plan: FrameConnectionPlan<CallLane, Arc<FrameConnection>>,
     chance: Rng,
+    watch: LaneWatch,
 }
 
 /// The connection of one call.
@@ -58,7 +61,7 @@ pub(super) struct ReplicaCount(Option<Box<CountedCall>>);
 struct CountedCall {
     set: Arc<FrameConnectionSet>,
     link: Arc<FrameConnection>,
-    runtime: Id,
+    lane: CallLane,
     /// `None` once it has ended.
     sent: Option<SentCall>,
 }
@@ -77,7 +80,7 @@ impl FrameConnectionSet {
             codec,
             opened: Box::new(opened),
             opened_count: AtomicU64::new(0),
-            known: Mutex::new(KnownConnections { plan, chance: random_source() }),
+            known: Mutex::new(KnownConnections { plan, chance: random_source(), watch: LaneWatch::default() }),
         })
     }
 
@@ -97,34 +100,41 @@ impl FrameConnectionSet {
     /// The connection that the next call of this runtime goes by. The call is sent now.
     pub(super) fn choose(
         self: &Arc<Self>,
-        runtime: Id,
+        runtime: &Handle,
         wish: ReplicaWish<'_>,
         now: Instant,
     ) -> Option<ChosenConnection> {
         let mut known = self.known();
-        let KnownConnections { plan, chance } = &mut *known;
-        let (link, sent) = match wish.affinity {
-            _ if let Some(pinned) = wish.pinned => plan.choose_instance(runtime, pinned.instance, now)?,
-            None => plan.choose(runtime, wish.tried, now, chance)?,
-            Some(affinity) => plan.choose_by(runtime, affinity, wish.tried, now)?,
+        let (lane, missing) = known.lane(runtime, now);
+        let KnownConnections { plan, chance, .. } = &mut *known;
+        let chosen = match wish.affinity {
+            _ if let Some(pinned) = wish.pinned => plan.choose_instance(lane, pinned.instance, now),
+            None => plan.choose(lane, wish.tried, now, chance),
+            Some(affinity) => plan.choose_by(lane, affinity, wish.tried, now),
         };
+        drop(known);
+        if let Some(missing) = missing {
+            self.start(runtime, missing);
+        }
+        let (link, sent) = chosen?;
         let counted = sent.is_counted().then(|| {
             let (set, link) = (Arc::clone(self), Arc::clone(&link));
-            Box::new(CountedCall { set, link, runtime, sent: Some(sent) })
+            Box::new(CountedCall { set, link, lane, sent: Some(sent) })
         });
         Some(ChosenConnection { link, count: ReplicaCount(counted) })
     }
 
     /// The codec of this runtime's calls, if they go by frames now.
     pub(super) fn codec_now(&self, runtime: Id) -> Option<Codec> {
-        self.known().plan.any(runtime).map(|link| link.codec())
+        self.known().plan.links(|lane| lane.runtime == runtime).next().map(|link| link.codec())
     }
 
     /// The server offers frames. A connection is opened in the background, unless there is one or it is too early.
     pub(super) fn offered(self: &Arc<Self>) {
         let runtime = Handle::current();
-        if self.known().plan.offered(runtime.id(), Instant::now()) {
-            self.start(&runtime);
+        let lane = CallLane::first(runtime.id());
+        if self.known().plan.offered(lane, Instant::now()) {
+            self.start(&runtime, lane);
         }
     }
 
@@ -138,6 +148,11 @@ impl FrameConnectionSet {
         self.opened_count.load(Ordering::Relaxed)
     }
 
+    /// How many connections the threads of a runtime have to one server, at most.
+    pub(super) fn lanes(&self) -> usize {
+        self.known().watch.lanes()
+    }
+
     /// Whether a call had one of these connections to go by.
     pub(super) fn was_used(&self) -> bool {
         self.known().plan.was_used()
@@ -148,32 +163,52 @@ impl FrameConnectionSet {
         self.known().plan.forget(Instant::now(), |known| Arc::ptr_eq(known, link));
     }
 
-    /// Opens another connection of this runtime if one is needed. Connections to addresses that are gone take no further
+    /// Opens another connection for these calls if one is needed. Connections to addresses that are gone take no further
     /// call. Returns when to look again because of the addresses, if calls were made since it was asked last.
-    fn look(self: &Arc<Self>, runtime: &Handle) -> Option<Instant> {
+    fn look(self: &Arc<Self>, runtime: &Handle, lane: CallLane) -> Option<Instant> {
         let is_used = self.known().plan.take_use();
         if let Some(addresses) = self.target.looked_up(is_used) {
             let gone = self.known().plan.addresses_are(&addresses, Instant::now());
             gone.into_iter().for_each(|link| link.leave());
         }
-        if self.known().plan.needs_another(runtime.id(), Instant::now()) {
-            self.start(runtime);
+        if self.known().plan.needs_another(lane, Instant::now()) {
+            self.start(runtime, lane);
         }
         self.target.look_at(Instant::now()).filter(|_| is_used)
     }
 
-    fn start(self: &Arc<Self>, runtime: &Handle) {
-        let opening = OpeningGuard { set: Arc::downgrade(self), runtime: runtime.id() };
+    fn start(self: &Arc<Self>, runtime: &Handle, lane: CallLane) {
+        let opening = OpeningGuard { set: Arc::downgrade(self), lane };
         runtime::spawn(runtime, keep(opening));
     }
 
-    fn failed(&self, runtime: Id, tried: &[Address], why: &str) {
-        self.known().plan.failed(runtime, tried, Instant::now(), random_fraction());
+    fn failed(&self, lane: CallLane, tried: &[Address], why: &str) {
+        self.known().plan.failed(lane, tried, Instant::now(), random_fraction());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
     fn known(&self) -> MutexGuard<'_, KnownConnections> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KnownConnections {
+    /// The lane of the next call of this thread, and the lane for which the caller must open a connection.
+    fn lane(&mut self, runtime: &Handle, now: Instant) -> (CallLane, Option<CallLane>) {
+        let first = CallLane::first(runtime.id());
+        if runtime.runtime_flavor() != RuntimeFlavor::MultiThread || self.plan.links(|lane| lane == first).nth(1).is_some() {
+            return (first, None);
+        }
+        let in_flight = self.plan.links(|lane| lane.runtime == first.runtime).map(|link| link.in_flight()).sum();
+        let lanes = self.watch.sent(in_flight, || runtime.metrics().num_workers());
+        let own = first.of_this_thread(lanes);
+        let has_link = |lane: &CallLane| self.plan.any(*lane).is_some();
+        if has_link(&own) {
+            return (own, None);
+        }
+        let other = first.all().find(has_link);
+        let missing = (other.is_some() && self.plan.may_open(own, now)).then_some(own);
+        (other.unwrap_or(first), missing)
     }
 }
 
@@ -195,7 +230,7 @@ impl CountedCall {
     fn give_back(&mut self, outcome: ReplicaOutcome) {
         if let Some(sent) = self.sent.take() {
             let calls = self.link.reported_calls();
-            self.set.known().plan.call_ended(self.runtime, sent, outcome, calls, Instant::now());
+            self.set.known().plan.call_ended(self.lane, sent, outcome, calls, Instant::now());
         }
     }
 }
@@ -219,10 +254,10 @@ async fn keep(opening: OpeningGuard) {
     let Some(set) = opening.set.upgrade() else {
         return;
     };
-    let (runtime, runtime_id) = (Handle::current(), opening.runtime);
+    let (runtime, lane) = (Handle::current(), opening.lane);
     let candidates = match addresses(&set.target).await {
-        Ok(addresses) => set.known().plan.candidates(runtime_id, addresses, Instant::now()),
-        Err(why) => return set.failed(runtime_id, &[], &why.to_string()),
+        Ok(addresses) => set.known().plan.candidates(lane, addresses, Instant::now()),
+        Err(why) => return set.failed(lane, &[], &why.to_string()),
     };
     let (opened, stalled) = open(&set.target, candidates.clone(), set.codec, &set.limits).await;
     for address in &stalled {
@@ -230,7 +265,7 @@ async fn keep(opening: OpeningGuard) {
     }
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
-        Err(why) => return set.failed(runtime_id, &candidates, &why),
+        Err(why) => return set.failed(lane, &candidates, &why),
     };
     let link = Arc::clone(driver.link());
     let planned = OpenedLink {
@@ -240,28 +275,28 @@ async fn keep(opening: OpeningGuard) {
         until: link.until(),
     };
     set.opened_count.fetch_add(1, Ordering::Relaxed);
-    let left = set.known().plan.opened(runtime_id, planned, Instant::now(), random_fraction());
+    let left = set.known().plan.opened(lane, planned, Instant::now(), random_fraction());
     left.iter().for_each(|left| left.leave());
     let is_used = !left.iter().any(|left| Arc::ptr_eq(left, &link));
     if is_used {
-        (set.opened)(runtime_id);
+        (set.opened)(lane.runtime);
     }
     let weak = Weak::clone(&opening.set);
     drop(opening);
     // There may be more addresses, or more servers behind one.
-    set.look(&runtime);
+    set.look(&runtime, lane);
     if !is_used {
         tracing::debug!("another connection of frames with {} leads to the same server: {address}", set.target.url());
-        let look_at = set.known().plan.look_at(runtime_id, Instant::now());
+        let look_at = set.known().plan.look_at(lane, Instant::now());
         drop(set);
         driver.await;
         until(look_at).await;
         if let Some(set) = weak.upgrade() {
-            set.look(&runtime);
+            set.look(&runtime, lane);
         }
         return;
     }
-    let look_at = |set: &FrameConnectionSet, now| set.known().plan.look_at(runtime_id, now);
+    let look_at = |set: &FrameConnectionSet, now| set.known().plan.look_at(lane, now);
     let mut look = link.until().min(look_at(&set, Instant::now()));
     look = set.target.look_at(Instant::now()).map_or(look, |again| look.min(again));
     drop(set);
@@ -278,7 +313,7 @@ async fn keep(opening: OpeningGuard) {
                 look = later(now, Duration::MAX);
                 continue;
             };
-            let again = if link.is_open() { set.look(&runtime) } else { None };
+            let again = if link.is_open() { set.look(&runtime, lane) } else { None };
             look = look_at(&set, now);
             look = again.map_or(look, |again| look.min(again));
         }
@@ -289,20 +324,20 @@ async fn keep(opening: OpeningGuard) {
         set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), random_fraction());
         set.forget(&link);
         // If none is left, the next answer over HTTP offers another.
-        set.look(&runtime);
+        set.look(&runtime, lane);
     }
 }
 
 /// A connection that is being opened, until this is dropped.
 struct OpeningGuard {
     set: Weak<FrameConnectionSet>,
-    runtime: Id,
+    lane: CallLane,
 }
 
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
         if let Some(set) = self.set.upgrade() {
-            set.known().plan.opening_ended(self.runtime);
+            set.known().plan.opening_ended(self.lane);
         }
     }
 }

@@ -136,6 +136,11 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         self.links.first().map(|planned| &planned.opened.link)
     }
 
+    /// All connections.
+    pub(super) fn all(&self) -> impl Iterator<Item = &L> {
+        self.links.iter().map(|planned| &planned.opened.link)
+    }
+
     /// Each connection with what is known of its replica.
     pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (L, ReplicaView)> {
         self.choice.views(now).filter_map(|view| {

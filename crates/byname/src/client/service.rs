@@ -132,6 +132,7 @@ impl Service {
         let mut connections = self.http.use_of_connections();
         connections.calls = u64::from(self.budget.calls());
         connections.frames_opened = self.frames.as_ref().map_or(0, |frames| frames.opened_count());
+        connections.frames_for_threads = self.frames.as_ref().map_or(1, |frames| frames.lanes());
         ExplainedService {
             url: self.url(),
             repetitions: self.budget.tokens(now),
@@ -410,7 +411,7 @@ impl Service {
 
     /// The connection of frames that the next call of this runtime goes by, if there is one now.
     pub(super) fn choose(&self, wish: ReplicaWish<'_>, now: Instant) -> Option<ChosenConnection> {
-        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), wish, now)
+        self.frames.as_ref()?.choose(&Handle::try_current().ok()?, wish, now)
     }
 
     /// The codec of this runtime's calls.

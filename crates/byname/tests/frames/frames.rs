@@ -108,6 +108,51 @@ async fn many_calls_at_once_each_get_their_own_answer() {
     }
 }
 
+/// The number of connections that calls go by, and of those that threads may have.
+async fn connections(client: &Client) -> (usize, usize) {
+    let service = client.explain("add").await.service.expect("it calls a service");
+    (service.replicas.iter().filter(|replica| replica.is_by_frames).count(), service.connections.frames_for_threads)
+}
+
+/// The same after many calls at once.
+async fn connections_of_many(client: &Client) -> (usize, usize) {
+    let calls = (0..256i64).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move { assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1) })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    connections(client).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_threads_of_a_busy_runtime_have_a_connection_each_until_it_has_few_calls() {
+    let client = serve(server()).await;
+    gone_over(&client).await;
+    for n in 0..100 {
+        assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
+    }
+    assert_eq!(connections(&client).await, (1, 1));
+    let several = async { while connections_of_many(&client).await != (2, 2) {} };
+    tokio::time::timeout(Duration::from_secs(20), several).await.expect("a second connection is never opened");
+    let explained = client.explain("add").await.to_string();
+    assert!(explained.contains("; 2 of frames for the threads of a runtime, because"), "{explained}");
+    for n in 0..2048 {
+        assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
+    }
+    assert_eq!(connections(&client).await, (2, 1));
+}
+
+#[tokio::test]
+async fn a_runtime_of_one_thread_has_one_connection() {
+    let client = serve(server()).await;
+    gone_over(&client).await;
+    for _ in 0..10 {
+        assert_eq!(connections_of_many(&client).await, (1, 1));
+    }
+}
+
 #[tokio::test]
 async fn large_messages_arrive_unchanged_and_delay_no_small_ones() {
     let client = serve(server()).await;

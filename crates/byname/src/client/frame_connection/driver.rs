@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -299,6 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     self.just_ended += 1;
                     if answers >= AT_ONCE && !rest.is_empty() {
                         self.unread = message.slice_ref(rest);
+                        self.link.in_flight.store(state.calls.waiting(), Ordering::Relaxed);
                         return Ok(true);
                     }
                 }
@@ -321,6 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             }
         }
         run.end(&mut state, &message, codec, &mut self.wakers)?;
+        self.link.in_flight.store(state.calls.waiting(), Ordering::Relaxed);
         Ok(false)
     }
 

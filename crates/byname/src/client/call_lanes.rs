@@ -1,0 +1,133 @@
+//! Which connection the calls of a thread go by, where a runtime has several threads: [`CallLane`], and [`LaneWatch`], a state
+//! machine that says when they have several.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::Id;
+
+/// The most connections of one runtime to one server.
+const LANES: usize = 4;
+
+/// With at least this number of calls in flight at once, the threads of a runtime get connections of their own.
+const MANY: usize = 64;
+
+/// If never more than this number of calls were in flight, of [`WINDOW`] calls, they share one again.
+const FEW: usize = 16;
+const WINDOW: u32 = 1024;
+
+/// The calls of a runtime that go by one connection to a server: all, or those of some of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallLane {
+    pub(super) runtime: Id,
+    number: u8,
+}
+
+impl CallLane {
+    /// The lane of all calls, where there is one.
+    pub(super) fn first(runtime: Id) -> Self {
+        Self { runtime, number: 0 }
+    }
+
+    /// Of this number of lanes, that of the calls of this thread.
+    pub(super) fn of_this_thread(self, lanes: usize) -> Self {
+        let number = if lanes <= 1 { 0 } else { thread_number() % lanes.min(LANES) };
+        Self { number: number as u8, ..self }
+    }
+
+    /// Every lane of this runtime.
+    pub(super) fn all(self) -> impl Iterator<Item = Self> {
+        (0..LANES as u8).map(move |number| Self { number, ..self })
+    }
+}
+
+/// Threads are numbered in the order in which they ask, so that the threads of a runtime have different numbers.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.get().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        NUMBER.set(Some(number));
+        number
+    })
+}
+
+/// Says how many lanes there are. With few calls in flight one connection is the fastest, because calls share reads and writes.
+/// With many, threads wait for each other.
+#[derive(Debug)]
+pub(super) struct LaneWatch {
+    lanes: usize,
+    /// The most calls in flight of the last [`WINDOW`] calls.
+    most: usize,
+    calls: u32,
+}
+
+impl Default for LaneWatch {
+    fn default() -> Self {
+        Self { lanes: 1, most: 0, calls: 0 }
+    }
+}
+
+impl LaneWatch {
+    /// How many lanes there are now.
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// A call is sent while this number of others is in flight. Returns the number of lanes. `threads` is that of the runtime's
+    /// worker threads.
+    pub(super) fn sent(&mut self, in_flight: usize, threads: impl FnOnce() -> usize) -> usize {
+        if self.lanes == 1 && in_flight >= MANY {
+            self.lanes = threads().clamp(1, LANES);
+        }
+        self.most = self.most.max(in_flight);
+        self.calls += 1;
+        if self.calls == WINDOW {
+            if self.most <= FEW {
+                self.lanes = 1;
+            }
+            (self.most, self.calls) = (0, 0);
+        }
+        self.lanes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_calls_at_once_get_a_lane_for_each_thread() {
+        let mut watch = LaneWatch::default();
+        assert_eq!(watch.sent(MANY - 1, || panic!("nothing depends on it")), 1);
+        assert_eq!(watch.sent(MANY, || 2), 2);
+        assert_eq!(LaneWatch::default().sent(MANY, || 1), 1);
+        assert_eq!(LaneWatch::default().sent(MANY, || 64), LANES);
+    }
+
+    #[test]
+    fn few_calls_at_once_share_one_again_after_a_while() {
+        let mut watch = LaneWatch::default();
+        assert_eq!(watch.sent(MANY, || 2), 2);
+        // With two lanes the calls in flight are still many.
+        for _ in 0..2 * WINDOW {
+            assert_eq!(watch.sent(FEW + 1, || 2), 2);
+        }
+        let lanes: Vec<_> = (0..2 * WINDOW).map(|_| watch.sent(FEW, || 2)).collect();
+        assert_eq!((lanes[0], lanes.last()), (2, Some(&1)));
+    }
+
+    #[test]
+    fn each_thread_keeps_its_lane() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs no file");
+        let first = CallLane::first(runtime.handle().id());
+        let own = first.of_this_thread(LANES);
+        assert_eq!(own, first.of_this_thread(LANES));
+        assert!(first.all().any(|lane| lane == own));
+        assert_eq!(first.of_this_thread(1), first);
+        let other = std::thread::spawn(move || first.of_this_thread(2)).join().expect("it doesn't panic");
+        assert!(first.all().take(2).any(|lane| lane == other));
+    }
+}
