@@ -1,22 +1,22 @@
-//! Which connection the calls of a thread go by, where a runtime has several threads: [`CallLane`], and [`LaneWatch`], a state
-//! machine that says when they have several.
+//! Which connection the calls of a task go by, where a runtime has several threads: [`CallLane`], and [`LaneWatch`], a state
+//! machine that says how many there are.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use tokio::runtime::Id;
+use tokio::task;
 
 /// The most connections of one runtime to one server.
 const LANES: usize = 4;
 
-/// With at least this number of calls in flight at once, the threads of a runtime get connections of their own.
+/// With at least this number of calls in flight at once, a runtime of several threads gets several connections.
 const MANY: usize = 64;
 
-/// If never more than this number of calls were in flight, of [`WINDOW`] calls, they share one again.
+/// If never more than this number of calls were in flight, of [`WINDOW`] calls, all go by one again.
 const FEW: usize = 16;
 const WINDOW: u32 = 1024;
 
-/// The calls of a runtime that go by one connection to a server: all, or those of some of its threads.
+/// The calls of a runtime that go by one connection to a server: all, or those of some of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallLane {
     pub(super) runtime: Id,
@@ -29,9 +29,13 @@ impl CallLane {
         Self { runtime, number: 0 }
     }
 
-    /// Of this number of lanes, that of the calls of this thread.
-    pub(super) fn of_this_thread(self, lanes: usize) -> Self {
-        let number = if lanes <= 1 { 0 } else { thread_number() % lanes.min(LANES) };
+    /// Of this number of lanes, that of the calls of this task. A task stays in its lane: its connection wakes it, and
+    /// writes what it sends next together with the calls of the others that it woke.
+    pub(super) fn of_this_task(self, lanes: usize) -> Self {
+        let number = match task::try_id() {
+            Some(id) if lanes > 1 => of_task(id) % lanes.min(LANES) as u64,
+            _ => 0,
+        };
         Self { number: number as u8, ..self }
     }
 
@@ -41,17 +45,8 @@ impl CallLane {
     }
 }
 
-/// Threads are numbered in the order in which they ask, so that the threads of a runtime have different numbers.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    NUMBER.get().unwrap_or_else(|| {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        NUMBER.set(Some(number));
-        number
-    })
+fn of_task(id: task::Id) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }
 
 /// Says how many lanes there are. With few calls in flight one connection is the fastest, because calls share reads and writes.
@@ -99,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_calls_at_once_get_a_lane_for_each_thread() {
+    fn many_calls_at_once_get_as_many_lanes_as_there_are_threads() {
         let mut watch = LaneWatch::default();
         assert_eq!(watch.sent(MANY - 1, || panic!("nothing depends on it")), 1);
         assert_eq!(watch.sent(MANY, || 2), 2);
@@ -119,15 +114,19 @@ mod tests {
         assert_eq!((lanes[0], lanes.last()), (2, Some(&1)));
     }
 
-    #[test]
-    fn each_thread_keeps_its_lane() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs no file");
-        let first = CallLane::first(runtime.handle().id());
-        let own = first.of_this_thread(LANES);
-        assert_eq!(own, first.of_this_thread(LANES));
-        assert!(first.all().any(|lane| lane == own));
-        assert_eq!(first.of_this_thread(1), first);
-        let other = std::thread::spawn(move || first.of_this_thread(2)).join().expect("it doesn't panic");
-        assert!(first.all().take(2).any(|lane| lane == other));
+    #[tokio::test]
+    async fn each_task_keeps_its_lane_and_all_lanes_are_used() {
+        let first = CallLane::first(tokio::runtime::Handle::current().id());
+        assert_eq!(first.of_this_task(LANES), first, "no task runs this");
+        let mut used = Vec::new();
+        for _ in 0..200 {
+            let own = tokio::spawn(async move {
+                let own = first.of_this_task(LANES);
+                assert_eq!((own, first), (first.of_this_task(LANES), first.of_this_task(1)));
+                own
+            });
+            used.push(own.await.expect("it doesn't panic"));
+        }
+        assert!(first.all().all(|lane| used.contains(&lane)), "{used:?}");
     }
 }

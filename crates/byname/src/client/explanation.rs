@@ -262,7 +262,10 @@ impl fmt::Display for ExplainedConnections {
             write!(f, ", {:.1} for 1,000 calls", opened as f64 * 1000.0 / *calls as f64)?;
         }
         if *frames_for_threads > 1 {
-            write!(f, "; {frames_for_threads} of frames for the threads of a runtime, because many calls are in flight")?;
+            write!(
+                f,
+                "; {frames_for_threads} of frames for a runtime of several threads, because many calls are in flight"
+            )?;
         }
         write!(f, "; HTTP reused {http_reused} times; {waited} calls waited for one")?;
         if let Some(average) = waited_for.checked_div(u32::try_from(*waited).unwrap_or(u32::MAX)) {
@@ -453,7 +456,7 @@ orders.get
   budget       10 repetitions now; 2000 calls were made
   throttle     43 % of the calls are not sent, because the service refuses others
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
-  connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; 2 of frames for the threads of a runtime, because many calls are in flight; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
+  connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; 2 of frames for a runtime of several threads, because many calls are in flight; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
     10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, another structure
     10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded, same structure

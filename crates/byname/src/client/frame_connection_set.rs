@@ -29,7 +29,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::runtime;
 
 /// Each runtime has one connection, or several if the service has several addresses, or several servers behind one.
-/// The threads of a busy runtime have one each; see [`LaneWatch`].
+/// A busy runtime of several threads has several; see [`LaneWatch`].
 pub(super) struct FrameConnectionSet {
     target: ServiceTarget,
     limits: Limits,
@@ -148,7 +148,7 @@ impl FrameConnectionSet {
         self.opened_count.load(Ordering::Relaxed)
     }
 
-    /// How many connections the threads of a runtime have to one server, at most.
+    /// How many connections a runtime of several threads has to one server, at most.
     pub(super) fn lanes(&self) -> usize {
         self.known().watch.lanes()
     }
@@ -193,15 +193,17 @@ impl FrameConnectionSet {
 }
 
 impl KnownConnections {
-    /// The lane of the next call of this thread, and the lane for which the caller must open a connection.
+    /// The lane of the next call of this task, and the lane for which the caller must open a connection.
     fn lane(&mut self, runtime: &Handle, now: Instant) -> (CallLane, Option<CallLane>) {
         let first = CallLane::first(runtime.id());
-        if runtime.runtime_flavor() != RuntimeFlavor::MultiThread || self.plan.links(|lane| lane == first).nth(1).is_some() {
+        if runtime.runtime_flavor() != RuntimeFlavor::MultiThread
+            || self.plan.links(|lane| lane == first).nth(1).is_some()
+        {
             return (first, None);
         }
         let in_flight = self.plan.links(|lane| lane.runtime == first.runtime).map(|link| link.in_flight()).sum();
         let lanes = self.watch.sent(in_flight, || runtime.metrics().num_workers());
-        let own = first.of_this_thread(lanes);
+        let own = first.of_this_task(lanes);
         let has_link = |lane: &CallLane| self.plan.any(*lane).is_some();
         if has_link(&own) {
             return (own, None);

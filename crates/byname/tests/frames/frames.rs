@@ -127,7 +127,7 @@ async fn connections_of_many(client: &Client) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_threads_of_a_busy_runtime_have_a_connection_each_until_it_has_few_calls() {
+async fn a_busy_runtime_of_several_threads_has_several_connections_until_it_has_few_calls() {
     let client = serve(server()).await;
     gone_over(&client).await;
     for n in 0..100 {
@@ -137,7 +137,7 @@ async fn the_threads_of_a_busy_runtime_have_a_connection_each_until_it_has_few_c
     let several = async { while connections_of_many(&client).await != (2, 2) {} };
     tokio::time::timeout(Duration::from_secs(20), several).await.expect("a second connection is never opened");
     let explained = client.explain("add").await.to_string();
-    assert!(explained.contains("; 2 of frames for the threads of a runtime, because"), "{explained}");
+    assert!(explained.contains("; 2 of frames for a runtime of several threads, because"), "{explained}");
     for n in 0..2048 {
         assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
     }
