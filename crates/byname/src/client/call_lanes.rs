@@ -16,6 +16,9 @@ const MANY: usize = 64;
 const FEW: usize = 16;
 const WINDOW: u32 = 1024;
 
+/// One of so many calls counts those in flight: another thread writes these numbers all the time.
+const SAMPLE: u32 = 8;
+
 /// The calls of a runtime that go by one connection to a server: all, or those of some of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallLane {
@@ -54,7 +57,7 @@ fn of_task(id: task::Id) -> u64 {
 #[derive(Debug)]
 pub(super) struct LaneWatch {
     lanes: usize,
-    /// The most calls in flight of the last [`WINDOW`] calls.
+    /// The most calls in flight that were counted since the last [`WINDOW`] ended.
     most: usize,
     calls: u32,
 }
@@ -71,13 +74,15 @@ impl LaneWatch {
         self.lanes
     }
 
-    /// A call is sent while this number of others is in flight. Returns the number of lanes. `threads` is that of the runtime's
-    /// worker threads.
-    pub(super) fn sent(&mut self, in_flight: usize, threads: impl FnOnce() -> usize) -> usize {
-        if self.lanes == 1 && in_flight >= MANY {
-            self.lanes = threads().clamp(1, LANES);
+    /// A call is sent. Returns the number of lanes. `in_flight` counts the other calls in flight, and `threads` the worker threads of
+    /// the runtime.
+    pub(super) fn sent(&mut self, in_flight: impl FnOnce() -> usize, threads: impl FnOnce() -> usize) -> usize {
+        if self.calls.is_multiple_of(SAMPLE) {
+            self.most = self.most.max(in_flight());
+            if self.lanes == 1 && self.most >= MANY {
+                self.lanes = threads().clamp(1, LANES);
+            }
         }
-        self.most = self.most.max(in_flight);
         self.calls += 1;
         if self.calls == WINDOW {
             if self.most <= FEW {
@@ -93,24 +98,29 @@ impl LaneWatch {
 mod tests {
     use super::*;
 
-    #[test]
-    fn many_calls_at_once_get_as_many_lanes_as_there_are_threads() {
-        let mut watch = LaneWatch::default();
-        assert_eq!(watch.sent(MANY - 1, || panic!("nothing depends on it")), 1);
-        assert_eq!(watch.sent(MANY, || 2), 2);
-        assert_eq!(LaneWatch::default().sent(MANY, || 1), 1);
-        assert_eq!(LaneWatch::default().sent(MANY, || 64), LANES);
+    /// Sends as many calls as one of which counts those in flight.
+    fn lanes_after(watch: &mut LaneWatch, in_flight: usize, threads: usize) -> usize {
+        (0..SAMPLE).map(|_| watch.sent(|| in_flight, || threads)).last().expect("it is more than none")
     }
 
     #[test]
-    fn few_calls_at_once_share_one_again_after_a_while() {
+    fn many_calls_at_once_get_as_many_lanes_as_there_are_threads() {
         let mut watch = LaneWatch::default();
-        assert_eq!(watch.sent(MANY, || 2), 2);
-        // With two lanes the calls in flight are still many.
-        for _ in 0..2 * WINDOW {
-            assert_eq!(watch.sent(FEW + 1, || 2), 2);
+        assert_eq!(lanes_after(&mut watch, MANY - 1, 2), 1);
+        assert_eq!(lanes_after(&mut watch, MANY, 2), 2);
+        assert_eq!(lanes_after(&mut LaneWatch::default(), MANY, 1), 1);
+        assert_eq!(lanes_after(&mut LaneWatch::default(), MANY, 64), LANES);
+    }
+
+    #[test]
+    fn few_calls_at_once_go_by_one_again_after_a_while() {
+        let mut watch = LaneWatch::default();
+        assert_eq!(lanes_after(&mut watch, MANY, 2), 2);
+        let rounds = 2 * WINDOW / SAMPLE;
+        for _ in 0..rounds {
+            assert_eq!(lanes_after(&mut watch, FEW + 1, 2), 2);
         }
-        let lanes: Vec<_> = (0..2 * WINDOW).map(|_| watch.sent(FEW, || 2)).collect();
+        let lanes: Vec<_> = (0..rounds).map(|_| lanes_after(&mut watch, FEW, 2)).collect();
         assert_eq!((lanes[0], lanes.last()), (2, Some(&1)));
     }
 

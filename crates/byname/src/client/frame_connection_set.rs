@@ -201,7 +201,7 @@ impl KnownConnections {
         {
             return (first, None);
         }
-        let in_flight = self.plan.links(|lane| lane.runtime == first.runtime).map(|link| link.in_flight()).sum();
+        let in_flight = || self.plan.links(|lane| lane.runtime == first.runtime).map(|link| link.in_flight()).sum();
         let lanes = self.watch.sent(in_flight, || runtime.metrics().num_workers());
         let own = first.of_this_task(lanes);
         let has_link = |lane: &CallLane| self.plan.any(*lane).is_some();
