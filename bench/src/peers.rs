@@ -31,9 +31,6 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
     AnyPeer::new("byname-frames", &FRAMES),
     AnyPeer::new("byname-frames-2-threads", &FRAMES).on(Threads::OnSharedCpus(2)).only_by_name(),
-    AnyPeer::new("x-2-threads-2", &byname::Byname { clients: 2, ..FRAMES }).on(Threads::OnSharedCpus(2)).only_by_name(),
-    AnyPeer::new("x-2-threads-4", &byname::Byname { clients: 4, ..FRAMES }).on(Threads::OnSharedCpus(2)).only_by_name(),
-    AnyPeer::new("x-4-threads-4", &byname::Byname { clients: 4, ..FRAMES }).on(Threads::OnOneCpu(4)).only_by_name(),
     AnyPeer::new("byname-frames-4-threads", &FRAMES).on(Threads::OnOneCpu(4)).only_by_name(),
     AnyPeer::new("byname-frames-4", &byname::Byname { clients: 4, ..FRAMES }).only_by_name(),
     AnyPeer::new(
