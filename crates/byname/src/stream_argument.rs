@@ -276,6 +276,8 @@ impl<T: Argument> Stream for DecodingStream<T> {
                 }
                 return Poll::Ready(Some(item));
             }
+            // What brings the items can use its memory again.
+            self.batch = None;
             let Some(items) = &mut self.items else {
                 return Poll::Ready(None);
             };
