@@ -147,8 +147,6 @@ impl<R> OpenStream<R> {
             if let Some(item) = item {
                 return Poll::Ready(Some(item));
             }
-            // What brings the items can use its memory again.
-            self.batch = None;
             match ready!(self.items.poll_next(cx, self.room)) {
                 NextItems::Batch(batch) => self.batch = Some(batch),
                 NextItems::End => return Poll::Ready(None),
