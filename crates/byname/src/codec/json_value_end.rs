@@ -165,9 +165,7 @@ impl ValueScan<'_> {
     }
 
     fn digits(&mut self) {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
+        self.at += self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     }
 
     /// At least one digit.
