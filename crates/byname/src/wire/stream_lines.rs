@@ -231,6 +231,26 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_came_together_are_items_of_one_batch() {
+        let texts = |batch: EncodedItems| batch.rest().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut lines = LineSplitter::new(4);
+        lines.put(b"\n1\n\r\n 22\r\n \n4444\n7777777\n6\n7");
+        assert_eq!(texts(lines.items().unwrap()), [&b"1"[..], b"22", b"4444"]);
+        assert!(lines.items().is_none(), "the next line is too long");
+        assert!(lines.next().is_err());
+
+        let mut lines = LineSplitter::new(4);
+        lines.put(b"1");
+        assert!(lines.items().is_none() && lines.next().unwrap().is_none());
+        lines.put(b"2\n3\n \n");
+        assert_eq!(texts(lines.items().unwrap()), [&b"12"[..], b"3"]);
+        lines.put(b"\n");
+        assert!(lines.items().is_none() && lines.next().unwrap().is_none(), "empty lines are no items");
+        lines.put(b"4");
+        assert_eq!(lines.last().unwrap(), "4");
+    }
+
+    #[test]
     fn a_line_that_is_too_long_is_refused_before_it_is_whole() {
         let mut lines = LineSplitter::new(3);
         lines.put(b"123\n12");
