@@ -10,6 +10,7 @@ mod finite_floats;
 pub(crate) mod json;
 mod json_exact_integers;
 mod json_scan;
+pub(crate) mod json_value_end;
 mod json_writer;
 mod message_pack;
 mod reserved_keys;

@@ -897,8 +897,12 @@ impl items::ItemSource for IncomingItems {
             return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
-        self.context.set_deadline(later(Instant::now(), self.idle));
+        self.as_mut().goes_on();
         Poll::Ready(next)
+    }
+
+    fn goes_on(self: Pin<&mut Self>) {
+        self.context.set_deadline(later(Instant::now(), self.idle));
     }
 }
 
@@ -1224,6 +1228,7 @@ mod tests {
     use crate::arguments::EncodedArguments;
     use crate::handler::Handler;
     use crate::method::Source;
+    use crate::stream_argument::Streaming;
 
     const PLACE: Source = Source { package: "test", module: "test", file: "test.rs", line: 1 };
 
@@ -1254,6 +1259,36 @@ mod tests {
             Err(Failure::Rpc(error)) => panic!("{error}"),
             Err(Failure::Method { .. }) => panic!("expected a value"),
         }
+    }
+
+    /// Items that come together, and nothing behind them.
+    struct TogetherItems(Option<items::EncodedItems>);
+
+    impl items::ItemSource for TogetherItems {
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>, _: usize) -> Poll<NextItems> {
+            Poll::Ready(match self.0.take() {
+                Some(items) => NextItems::Batch(items::ItemBatch::Encoded(items)),
+                None => NextItems::End,
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_came_together_extend_the_deadline_one_by_one() {
+        let (idle, deadline) = (Duration::from_secs(10), Instant::now() + Duration::from_secs(1));
+        let priority = Priority::default();
+        let context = Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, priority, false);
+        let batch = items::EncodedItems::new(Codec::Json, "123".into(), vec![0..1, 1..2, 2..3]);
+        let gone = Box::pin(context.cancellation().cancelled_owned());
+        let incoming =
+            IncomingItems { items: Items::new(TogetherItems(Some(batch))), context: context.clone(), idle, gone };
+        let mut numbers = Streaming::<u64>::received(Items::new(incoming), "numbers".into(), 128);
+        for number in 1..=3 {
+            assert_eq!(numbers.next().await.unwrap().unwrap(), number);
+            assert_eq!(context.deadline(), Instant::now() + idle);
+            tokio::time::advance(idle / 2).await;
+        }
+        assert!(numbers.next().await.is_none());
     }
 
     #[tokio::test]

@@ -250,6 +250,9 @@ impl<T: Argument> DecodingStream<T> {
             ItemBatch::Encoded(batch) => {
                 let (codec, nesting) = (batch.codec, self.nesting);
                 let item = batch.take()?;
+                if let Some(items) = &mut self.items {
+                    items.goes_on();
+                }
                 if codec::deeper_than(codec, nesting, item) {
                     Err(format!("it is nested deeper than {nesting} (`Limits::nesting` of the server)"))
                 } else {
@@ -276,6 +279,8 @@ impl<T: Argument> Stream for DecodingStream<T> {
                 }
                 return Poll::Ready(Some(item));
             }
+            // What brings the items can use its memory again.
+            self.batch = None;
             let Some(items) = &mut self.items else {
                 return Poll::Ready(None);
             };

@@ -11,6 +11,7 @@ pub(crate) mod octet_stream;
 pub(crate) mod path_format;
 pub(crate) mod plain_format;
 pub(crate) mod query;
+pub(crate) mod reply_lines;
 pub(crate) mod stream_lines;
 
 pub(crate) use self::error_object::{WireError, read_error, status};

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use super::decode_error_path::ErrorPath;
 use super::finite_floats::FiniteFloats;
 use super::json_exact_integers::ExactIntegers;
-use super::json_scan::wide_integers;
+use super::json_scan::{SHORTEST_WIDE_INTEGER, wide_integers};
 use super::json_writer::JsonWriter;
 use super::reserved_keys::{Refused, has_private_key};
-use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};
+use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, PREFIX, cut_position};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
@@ -31,12 +31,23 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     json: &mut serde_json::Deserializer<SliceRead<'de>>,
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
-    refuse_private_keys(text)?;
-    let value = match wide_integers(text) {
+    let value = match integers_to_watch(text)? {
         wide if wide.is_empty() => seed.deserialize(&mut *json)?,
         wide => seed.deserialize(ExactIntegers::new(&mut *json, &wide, None))?,
     };
     json.end().map(|()| value)
+}
+
+/// The wide integers of `text`, which must have no private key.
+#[inline]
+fn integers_to_watch(text: &[u8]) -> Result<Vec<u64>, serde_json::Error> {
+    const { assert!(SHORTEST_WIDE_INTEGER <= PREFIX.len()) };
+    // A number of a stream is too short for either, and is read in less time than the two searches take.
+    if text.len() < SHORTEST_WIDE_INTEGER {
+        return Ok(Vec::new());
+    }
+    refuse_private_keys(text)?;
+    Ok(wide_integers(text))
 }
 
 /// As [`read`], but slower: it records in `path` where an error is. For a value that is JSON and that [`read`] has

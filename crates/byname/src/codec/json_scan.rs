@@ -64,9 +64,12 @@ pub(super) fn wide_integers(text: &[u8]) -> Vec<u64> {
     wide
 }
 
+/// The least digits of an integer beyond 64 bits.
+pub(super) const SHORTEST_WIDE_INTEGER: usize = 19;
+
 /// Whether `text` contains enough digits for an integer beyond 64 bits, in a string or not: 19 after a minus, or 20.
 fn has_long_number(text: &[u8]) -> bool {
-    const LEAST: usize = 19;
+    const LEAST: usize = SHORTEST_WIDE_INTEGER;
     let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     // Every run of this many digits contains one of the bytes at this distance.
     let mut at = LEAST - 1;

@@ -36,6 +36,9 @@ pub(crate) trait ItemSource: Send {
     /// Has items encoded in that codec that have not been; whoever was given them in one keeps to it.
     fn encode_in(self: Pin<&mut Self>, _: Codec) {}
 
+    /// The reader has begun with another item of the batch that came last.
+    fn goes_on(self: Pin<&mut Self>) {}
+
     /// The reader stops before the end for this reason, and drops the items.
     fn give_up(self: Pin<&mut Self>, _: &Failure) {}
 }
@@ -72,6 +75,11 @@ impl Items {
     /// See [`ItemSource::encode_in`].
     pub(crate) fn encode_in(&mut self, codec: Codec) {
         self.source.as_mut().encode_in(codec);
+    }
+
+    /// See [`ItemSource::goes_on`].
+    pub(crate) fn goes_on(&mut self) {
+        self.source.as_mut().goes_on();
     }
 
     /// See [`ItemSource::give_up`].

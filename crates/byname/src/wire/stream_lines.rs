@@ -1,13 +1,15 @@
 //! Streams over HTTP as lines: one JSON object a line (NDJSON), or server-sent events.
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use std::ops::Range;
 
-use super::error_object::{self, WireError};
-use super::json_object::{UnknownMembers, members};
-use crate::codec;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use super::error_object::WireError;
+use crate::codec::Codec;
 use crate::outcome::Failure;
+use crate::outcome::items::EncodedItems;
 
 /// The content type of NDJSON.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
@@ -88,31 +90,6 @@ pub(crate) fn is(headers: &HeaderMap) -> bool {
     [NDJSON, "application/ndjson", "application/jsonl"].iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
-/// A line of a reply.
-pub(crate) enum StreamLine {
-    Item(Bytes),
-    End,
-    Failed(Failure),
-}
-
-/// Client: reads one line; `None` if it has no known member.
-pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, String> {
-    let [item, end, err] = members(line, &["item", "end", "err"], UnknownMembers::Ignored)
-        .map_err(|why| codec::why_no_json(line, &why))?;
-    Ok(match (item, end, err) {
-        (Some(item), _, _) => Some(StreamLine::Item(line.slice_ref(item.get().as_bytes()))),
-        (_, Some(_), _) => Some(StreamLine::End),
-        (_, _, Some(_)) => Some(StreamLine::Failed(error_object::read(
-            name,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            None,
-            &HeaderMap::new(),
-            line,
-        ))),
-        _ => None,
-    })
-}
-
 /// The most memory that is kept after a long line was taken.
 const KEPT: usize = 256 << 10;
 
@@ -155,13 +132,50 @@ impl LineSplitter {
             if end > self.longest.saturating_add(2) {
                 return Err(LineTooLong);
             }
-            let line = self.rest.split_to(end).freeze();
-            self.looked = 0;
+            let line = self.take(end);
             let text = line.trim_ascii();
             if !text.is_empty() {
                 return Ok(Some(line.slice_ref(text)));
             }
         }
+    }
+
+    /// The parts of the next lines that `find` finds, all in the memory of these lines. `find` gets the text and the start of a
+    /// line in it. It returns the part and the start of the next line, or `None` for a line at which to stop. An empty part is
+    /// left out. It also stops at a line that is too long, and returns `None` if there are no parts.
+    pub(super) fn parts(
+        &mut self,
+        find: impl Fn(&[u8], usize) -> Option<(Range<usize>, usize)>,
+    ) -> Option<EncodedItems> {
+        // A line whose beginning was there before is not searched again before its end is there.
+        memchr::memchr(b'\n', &self.rest[self.looked..])?;
+        let (mut parts, mut end) = (Vec::new(), 0);
+        while let Some((part, next)) = find(&self.rest, end)
+            && next - end <= self.longest.saturating_add(2)
+        {
+            if !part.is_empty() {
+                // The other lines may be as long as the first.
+                parts.reserve(if parts.is_empty() { self.rest.len() / next } else { 1 });
+                parts.push(part);
+            }
+            end = next;
+        }
+        (!parts.is_empty()).then(|| EncodedItems::new(Codec::Json, self.take(end), parts))
+    }
+
+    /// The next lines as items, each whole and not too long, without empty lines. `None` if there are none.
+    pub(crate) fn items(&mut self) -> Option<EncodedItems> {
+        self.parts(|text, start| {
+            let length = memchr::memchr(b'\n', &text[start..])?;
+            let line = &text[start..start + length];
+            let (from, to) = (length - line.trim_ascii_start().len(), line.trim_ascii_end().len());
+            Some((start + from.min(to)..start + to, start + length + 1))
+        })
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        self.looked = 0;
+        self.rest.split_to(length).freeze()
     }
 
     /// Releases the memory of a long line when the rest is short. The rest is copied once for each such line.
@@ -217,6 +231,26 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_came_together_are_items_of_one_batch() {
+        let texts = |batch: EncodedItems| batch.rest().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut lines = LineSplitter::new(4);
+        lines.put(b"\n1\n\r\n 22\r\n \n4444\n7777777\n6\n7");
+        assert_eq!(texts(lines.items().unwrap()), [&b"1"[..], b"22", b"4444"]);
+        assert!(lines.items().is_none(), "the next line is too long");
+        assert!(lines.next().is_err());
+
+        let mut lines = LineSplitter::new(4);
+        lines.put(b"1");
+        assert!(lines.items().is_none() && lines.next().unwrap().is_none());
+        lines.put(b"2\n3\n \n");
+        assert_eq!(texts(lines.items().unwrap()), [&b"12"[..], b"3"]);
+        lines.put(b"\n");
+        assert!(lines.items().is_none() && lines.next().unwrap().is_none(), "empty lines are no items");
+        lines.put(b"4");
+        assert_eq!(lines.last().unwrap(), "4");
+    }
+
+    #[test]
     fn a_line_that_is_too_long_is_refused_before_it_is_whole() {
         let mut lines = LineSplitter::new(3);
         lines.put(b"123\n12");
@@ -240,26 +274,6 @@ mod tests {
         assert!(!lines.rest.try_reclaim(KEPT + 1));
         lines.put(b"er\n");
         assert_eq!(lines.next().unwrap().unwrap(), "shorter");
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let mut out = Vec::new();
-        StreamFormat::Lines.item(b"[1]", &mut out);
-        StreamFormat::Lines.end(1, &mut out);
-        StreamFormat::Lines.failure(crate::error::Error::new(crate::error::Code::Internal, "why").into(), &mut out);
-        let (mut lines, mut read_lines) = (LineSplitter::new(1000), Vec::new());
-        lines.put(&out);
-        while let Some(line) = lines.next().unwrap() {
-            read_lines.push(read("f", &line).unwrap().unwrap());
-        }
-        let [StreamLine::Item(item), StreamLine::End, StreamLine::Failed(Failure::Rpc(error))] = read_lines.as_slice()
-        else {
-            panic!("{} lines", read_lines.len());
-        };
-        assert_eq!((&item[..], error.message()), (&b"[1]"[..], "why"));
-        assert!(read("f", &Bytes::from_static(b"{\"ext\":1}")).unwrap().is_none());
-        assert!(read("f", &Bytes::from_static(b"[1]")).is_err());
     }
 
     #[test]

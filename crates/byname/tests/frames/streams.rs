@@ -209,7 +209,7 @@ async fn a_functions_stream_arrives_by_every_way() {
         assert_eq!(large, (0..12).map(|at: u32| at.to_string().repeat(100_000)).collect::<Vec<_>>(), "{way}");
         let by_name = client.stream::<Value>("countdown", (2,));
         let (by_name, failure) = all(by_name).await;
-        assert_eq!((by_name, failure.is_none()), (vec![2.into(), 1.into()], true), "{way}");
+        assert_eq!((by_name, failure.is_none()), (vec![2.into(), 1.into()], true), "{way}: {failure:?}");
     }
 }
 

@@ -24,10 +24,10 @@ use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::Returned;
-use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::request::Reply;
 use crate::wire::headers;
-use crate::wire::stream_lines::{self, LineSplitter, LineTooLong, StreamLine};
+use crate::wire::reply_lines::{NextReplyLines, ReplyLines};
 
 /// One attempt, up to the answer or to the first item of the stream. An answer without a stream is `Ok`, and so is a
 /// connection that turned out to be closed before anything was sent. A stream and a failure are `Err`: the reply is
@@ -116,7 +116,7 @@ pub(in crate::client) async fn attempt(
             let mut items = Items::new(HttpReplyItems {
                 connections: Arc::clone(connections),
                 open: Some(OpenResponse { connection, begun, out, _permit: permit }),
-                lines: LineSplitter::new(limit.saturating_add(64)),
+                lines: ReplyLines::new(limit.saturating_add(64)),
                 decoding: coding.map(|coding| Box::new(PieceDecoder::new(coding))),
                 name: outgoing.name.as_ref().into(),
                 timer: DeadlineTimer::default(),
@@ -134,7 +134,7 @@ pub(in crate::client) async fn attempt(
 struct HttpReplyItems {
     connections: Arc<HttpConnections>,
     open: Option<OpenResponse>,
-    lines: LineSplitter,
+    lines: ReplyLines,
     decoding: Option<Box<PieceDecoder>>,
     name: Box<str>,
     timer: DeadlineTimer,
@@ -164,30 +164,20 @@ impl HttpReplyItems {
         if let Some(failure) = out.poll_rest(&mut connection.http1, cx) {
             return Poll::Ready(NextItems::Failed(failure));
         }
-        let mut bytes = Vec::new();
-        let mut spans = Vec::new();
         loop {
-            match self.lines.next() {
-                Ok(Some(line)) => match stream_lines::read(&self.name, &line) {
-                    Ok(Some(StreamLine::Item(item))) => {
-                        spans.push(bytes.len()..bytes.len() + item.len());
-                        bytes.extend_from_slice(&item);
-                        continue;
-                    }
-                    // The items before this line are returned first.
-                    Ok(Some(_)) | Err(_) if !spans.is_empty() => self.lines.put_back(&line),
-                    Ok(Some(StreamLine::End)) => return Poll::Ready(NextItems::End),
-                    Ok(Some(StreamLine::Failed(failure))) => return Poll::Ready(NextItems::Failed(failure)),
-                    Ok(None) => continue,
-                    Err(why) => {
-                        return Poll::Ready(
-                            self.broken(Code::Internal, &format!("one of its lines is not an item: {why}")),
-                        );
-                    }
-                },
-                Ok(None) => {}
-                Err(LineTooLong) if !spans.is_empty() => {}
-                Err(LineTooLong) => {
+            match self.lines.next(&self.name) {
+                Some(NextReplyLines::Items(items)) => {
+                    self.has_begun = true;
+                    self.until = later(Instant::now(), self.idle);
+                    return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
+                }
+                Some(NextReplyLines::End) => return Poll::Ready(NextItems::End),
+                Some(NextReplyLines::Failed(failure)) => return Poll::Ready(NextItems::Failed(failure)),
+                Some(NextReplyLines::Invalid(why)) => {
+                    let why = format!("one of its lines is not an item: {why}");
+                    return Poll::Ready(self.broken(Code::Internal, &why));
+                }
+                Some(NextReplyLines::TooLong) => {
                     let limit = in_bytes(self.connections.limits.message);
                     let why = format!(
                         "an item of the stream of `{}` is larger than {limit} (`Limits::message` of the client); ask \
@@ -198,12 +188,7 @@ impl HttpReplyItems {
                     let error = Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message);
                     return Poll::Ready(NextItems::Failed(error.executed_is(Executed::Yes).into()));
                 }
-            }
-            if !spans.is_empty() {
-                self.has_begun = true;
-                self.until = later(Instant::now(), self.idle);
-                let items = EncodedItems::new(Codec::Json, bytes.into(), spans);
-                return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
+                None => {}
             }
             if let Some(decoding) = &mut self.decoding {
                 match decoding.next() {

@@ -145,6 +145,8 @@ impl StreamBody {
         };
         match items.poll_next(cx, ROOM) {
             Poll::Ready(NextItems::Batch(ItemBatch::Encoded(batch))) => {
+                // What an item costs beside its bytes is more than what stands around it in a line or in an event.
+                out.reserve(batch.cost());
                 for item in batch.rest() {
                     self.format.put_item(batch.codec, item, out)?;
                     self.count += 1;
@@ -329,6 +331,9 @@ impl<B: RequestBody> RequestLines<B> {
 
 impl<B: RequestBody> ItemSource for RequestLines<B> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        if let Some(items) = self.lines.items() {
+            return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
+        }
         Poll::Ready(match ready!(self.poll_line(cx)) {
             Ok(Some(line)) => NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, line))),
             Ok(None) => NextItems::End,
