@@ -4,7 +4,7 @@ use crate::harness::foreign::{Foreign, answer};
 use crate::harness::peer::*;
 use crate::harness::{Running, within};
 use byname::{CallError, Code, Error, Server, Streaming, Transport, rpc};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
