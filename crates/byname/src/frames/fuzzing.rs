@@ -117,7 +117,7 @@ fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
         && header.has(flag::BATCH)
         && let Ok((metadata, items)) = stream::read_batch(header, payload)
     {
-        assert!(payload.ends_with(items.bytes()) && metadata.is_empty() | header.has(flag::METADATA));
+        assert!(payload.ends_with(items.bytes()) && (metadata.is_empty() || header.has(flag::METADATA)));
         assert!(items.count() > 0 && items.cost() > items.last());
     }
     if header.has(flag::METADATA) {
