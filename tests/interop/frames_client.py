@@ -17,7 +17,7 @@ import websocket
 from tally import Tally
 
 HELLO, NAME, CALL, REPLY, ERROR, CANCEL, GOAWAY, ITEM, END, CREDIT, LOAD = range(1, 12)
-MORE, METADATA, MIXED, STREAM, ITEMS = 1, 2, 4, 8, 16
+MORE, METADATA, MIXED, STREAM, ITEMS, BATCH = 1, 2, 4, 8, 16, 64
 PIECE = 64 * 1024
 
 
@@ -45,7 +45,7 @@ class Failed(Exception):
 
 
 class Connection:
-    def __init__(self, address, codec="json"):
+    def __init__(self, address, codec="json", batches=False):
         self.socket = websocket.create_connection(
             f"ws://{address}/rpc", timeout=30, subprotocols=["byname.v1"], suppress_origin=True
         )
@@ -63,6 +63,8 @@ class Connection:
         equal(self.hello["version"], 1)
         assert codec in self.hello["codecs"], self.hello
         hello = {"version": 1, "message": 1 << 22, "window": 1 << 22, "codecs": [codec]}
+        if batches:
+            hello["batches"] = True
         self.send(frame(HELLO, encoded(hello)))
 
     def __enter__(self):
@@ -122,6 +124,8 @@ class Connection:
         for kind, flags, id, payload in self.message():
             if kind == GOAWAY:
                 self.goaway = id
+            elif kind == ITEM and flags & BATCH:
+                self.take_items(id, flags, payload)
             elif kind in (REPLY, ERROR, ITEM):
                 payload = self.pieces.pop((kind, id), b"") + payload
                 if flags & MORE:
@@ -138,6 +142,18 @@ class Connection:
                 self.credit[id] += struct.unpack(">I", payload)[0]
             elif kind == CANCEL:
                 self.unwanted.add(id)
+
+    def take_items(self, id, flags, payload):
+        """Several items in one frame, as if each had come in its own."""
+        assert not flags & MORE and (ITEM, id) not in self.pieces and len(payload) <= PIECE, (flags, len(payload))
+        metadata = b""
+        if flags & METADATA:
+            metadata, payload = take_part(payload)
+            metadata = part(metadata)
+        while payload:
+            value, payload = take_part(payload)
+            self.streams[id].append((ITEM, METADATA if metadata else 0, metadata + value))
+            metadata = b""
 
     def answer(self, id):
         """The value and the metadata that answer a call."""
@@ -194,6 +210,19 @@ class Connection:
         for at in range(0, len(payload), PIECE):
             more = MORE if at + PIECE < len(payload) else 0
             self.send(frame(ITEM, payload[at : at + PIECE], more, id=id))
+
+
+    def put_together(self, id, values):
+        """Sends items in one frame each for as many as there is credit for."""
+        while values:
+            while self.credit[id] <= 0:
+                self.take()
+            payload = b""
+            while values and self.credit[id] > 0 and len(payload) < PIECE // 2:
+                value = encoded(values.pop(0))
+                self.credit[id] -= 16 + len(value)
+                payload += part(value)
+            self.send(frame(ITEM, payload, BATCH, id=id))
 
 
 def equal(got, expected):
@@ -401,6 +430,29 @@ def test_stream_byte_by_byte(address):
             came += connection.message()
         equal(came, expected)
         equal(connection.call("add", 1, 2), 3)
+
+
+def test_several_items_in_one_frame_byte_by_byte(address):
+    with Connection(address, batches=True) as connection:
+        equal(connection.hello["batches"], True)
+        connection.last_id = 2
+        id = connection.begin("countdown", 3, credit=1 << 18)
+        expected = [(ITEM, 0, 3, b"3"), (ITEM, BATCH, 3, part(b"2") + part(b"1")), (END, 0, 3, b"")]
+        came = []
+        while len(came) < len(expected):
+            came += connection.message()
+        equal(came, expected)
+
+
+def test_several_items_in_one_frame(address):
+    with Connection(address, batches=True) as connection:
+        for count in [0, 1, 20_000]:
+            id = connection.begin("countdown", count, credit=1000)
+            equal(list(connection.items(id)), list(range(count, 0, -1)))
+        id = connection.begin("sum", 2, sends_items=True)
+        connection.put_together(id, list(range(20_000)))
+        connection.send(frame(END, id=id))
+        equal(connection.answer(id)[0], 2 * sum(range(20_000)))
 
 
 def test_stream(address):

@@ -297,13 +297,8 @@ impl LoggedItems {
         let Some(record) = &mut self.access.0 else {
             return;
         };
-        let (count, bytes) = match batch {
-            ItemBatch::Encoded(batch) => {
-                batch.rest().fold((0, 0), |(count, bytes), item| (count + 1, bytes + item.len()))
-            }
-            ItemBatch::Local(_) => (1, 0),
-        };
-        *record.items.get_or_insert_default() += count;
+        let (count, bytes) = batch.size();
+        *record.items.get_or_insert_default() += count as u64;
         if matches!(batch, ItemBatch::Encoded(_)) {
             *record.bytes_out.get_or_insert_default() += bytes;
         }

@@ -73,12 +73,18 @@ pub(crate) fn shorter(codec: Codec) -> &'static str {
 }
 
 /// Appends `value`. NaN and infinities are an error, where serde_json alone would write `null`.
+#[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     match codec {
         Codec::MessagePack => message_pack::write(value, out),
         Codec::Json => json::write(value, out),
     }
-    .map_err(|error| error.to_string())
+    .map_err(why_unwritable)
+}
+
+#[cold]
+fn why_unwritable(error: serde_json::Error) -> String {
+    error.to_string()
 }
 
 /// As [`encode`], for a function's result. Of a `Result`, under any name, only the inside is written, and the answer
@@ -96,20 +102,24 @@ pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut V
 }
 
 /// Reads one value that fills `bytes` completely. An integer is never rounded, unless the type asks for a float.
+#[inline]
 pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
     match codec {
         Codec::MessagePack => {
-            MessagePackReader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>).map_err(|error| {
-                // With the messages of JSON, which are better known.
-                let json = to_json(bytes).map(|text| decode::<T>(Codec::Json, &text));
-                match json {
-                    Ok(Err(why)) => why,
-                    _ => without_position(&error.to_string()).into_owned(),
-                }
-            })
+            let read = MessagePackReader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>);
+            read.map_err(|error| why_unreadable_message_pack::<T>(bytes, &error))
         }
         Codec::Json => json::read(bytes, &mut serde_json::Deserializer::from_slice(bytes), PhantomData::<T>)
             .map_err(|error| why_unreadable::<T>(bytes, error)),
+    }
+}
+
+/// The message about MessagePack that is not a `T`: that of JSON, which is better known.
+#[cold]
+fn why_unreadable_message_pack<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
+    match to_json(bytes).map(|text| decode::<T>(Codec::Json, &text)) {
+        Ok(Err(why)) => why,
+        _ => without_position(&error.to_string()).into_owned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The outcome of a call: [`Returned`], or a [`Failure`].
 
+pub(crate) mod growing_items;
+pub(crate) mod item_parts;
 pub(crate) mod item_sink;
 pub(crate) mod items;
 

@@ -29,13 +29,14 @@ use super::tried_replicas::AttemptedServer;
 use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline::later;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Executed};
 use crate::fingerprint_queue::{finds_fingerprints, known_fingerprint};
 use crate::frames::header::{FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
-use crate::frames::payload::{self, Hello, NAMES, reply, stream};
+use crate::frames::payload::{self, Hello, NAMES, put_cancel, reply, stream};
 use crate::frames::{FlowControl, ShapeExchange, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
 use crate::limits_and_timeouts::{Limit, Limits, in_bytes};
+use crate::outcome::item_parts::ItemParts;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
@@ -106,14 +107,16 @@ impl FrameConnection {
         let codecs = vec![codec.name().into()];
         let (message, window) = (limits.message, window(limits));
         let shapes = finds_fingerprints();
-        let hello = Hello { message, window, calls: 1, codecs, instance: None, keys: None, shapes };
+        let hello = Hello { message, window, calls: 1, codecs, instance: None, keys: None, shapes, batches: true };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
         hello.put(&mut write_queue);
+        let mut flows = FlowControl::default();
+        flows.set_batches(server.batches);
         let state = FrameConnectionState {
             calls: CallTable::new(),
             write_queue,
-            flows: FlowControl::default(),
+            flows,
             stream_idle: limits.stream_idle,
             writes: 0,
             names: BTreeMap::new(),
@@ -302,6 +305,29 @@ impl FrameConnectionState {
         Ok(())
     }
 
+    /// Several items have come in one frame of `message`.
+    fn came_together(
+        &mut self,
+        id: u64,
+        codec: Codec,
+        items: ItemParts<'_>,
+        message: &Bytes,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), Violation> {
+        self.flows.came_together(id, codec, items, message)?;
+        self.await_item(id);
+        wakers.extend(self.calls.waker(id));
+        Ok(())
+    }
+
+    /// An item has come that is larger than allowed, which ends its call.
+    fn came_too_large(&mut self, id: u64, wakers: &mut Vec<Waker>) {
+        put_cancel(id, &mut self.write_queue);
+        wakers.extend(self.flows.refuse(id));
+        wakers.extend(self.calls.end(id, FrameCallEnd::TooLarge(Executed::Yes)));
+        wakers.extend(self.next_in_queue());
+    }
+
     /// The value of an item. Its metadata is kept for the reader.
     fn item<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
         let (metadata, item) = stream::read_item(header, payload)?;
@@ -354,7 +380,16 @@ mod tests {
 
     pub(super) fn link() -> Arc<FrameConnection> {
         let codecs = Vec::new();
-        let server = Hello { message: 1000, window: 1000, calls: 2, codecs, instance: None, keys: None, shapes: false };
+        let server = Hello {
+            message: 1000,
+            window: 1000,
+            calls: 2,
+            codecs,
+            instance: None,
+            keys: None,
+            shapes: false,
+            batches: false,
+        };
         Arc::new(FrameConnection::new(
             Address::Unix(None),
             server,

@@ -13,10 +13,9 @@ use super::call::{Call, on_a_runtime};
 use super::stub_comparison::ComparedCall;
 use super::typed_result::Remote;
 use crate::arguments::Argument;
-use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
-use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::outcome::{Returned, ReturnedValue};
 use crate::priority::Priority;
 use crate::request::Reply;
 use crate::runtime::{self, BoxFuture};
@@ -59,20 +58,18 @@ pub struct StreamCall<A, R> {
 enum StreamCallState<A, R> {
     /// The call, and the room that is asked for at once.
     Calling(Call<A, R>, usize),
-    Flowing(OpenStream<R>),
+    Flowing(OpenStream),
     /// It has ended with an error, which is being explained.
     Explaining(BoxFuture<Reply>, Box<str>),
     Over,
 }
 
 /// A stream that has begun.
-struct OpenStream<R> {
+struct OpenStream {
     name: Box<str>,
     compared: Option<ComparedCall>,
     items: Items,
     batch: Option<ItemBatch>,
-    read: fn(&str, Result<Returned, Failure>) -> R,
-    read_item: fn(&str, Codec, &[u8]) -> R,
     /// How much is asked for at once.
     room: usize,
 }
@@ -131,31 +128,32 @@ impl<A: Send, R: Remote> StreamCall<A, R> {
     }
 }
 
-impl<R> OpenStream<R> {
-    fn poll_next(&mut self, cx: &mut Task<'_>) -> Poll<Option<R>> {
-        loop {
-            let item = match &mut self.batch {
-                Some(ItemBatch::Encoded(batch)) => {
-                    let codec = batch.codec;
-                    batch.take().map(|item| (self.read_item)(&self.name, codec, item))
-                }
-                Some(ItemBatch::Local(item)) => {
-                    item.take().map(|item| (self.read)(&self.name, Ok(Returned::Value(ReturnedValue::Local(item)))))
-                }
-                None => None,
-            };
-            if let Some(item) = item {
-                return Poll::Ready(Some(item));
+impl OpenStream {
+    /// The next of the items that have come.
+    #[inline]
+    fn take<R: Remote>(&mut self) -> Option<R> {
+        match &mut self.batch {
+            Some(ItemBatch::Encoded(batch)) => {
+                let codec = batch.codec;
+                batch.take().map(|item| R::read_item(&self.name, codec, item))
             }
-            match ready!(self.items.poll_next(cx, self.room)) {
-                NextItems::Batch(batch) => self.batch = Some(batch),
-                NextItems::End => return Poll::Ready(None),
-                NextItems::Failed(failure) => {
-                    let failed = (self.read)(&self.name, Err(failure));
-                    return Poll::Ready(Some(failed));
-                }
+            Some(ItemBatch::Local(item)) => {
+                item.take().map(|item| R::read(&self.name, Ok(Returned::Value(ReturnedValue::Local(item)))))
             }
+            None => None,
         }
+    }
+
+    /// Waits for items. The end of the stream, if there are no more.
+    fn poll_more<R: Remote>(&mut self, cx: &mut Task<'_>) -> Poll<Result<(), Option<R>>> {
+        Poll::Ready(match ready!(self.items.poll_next(cx, self.room)) {
+            NextItems::Batch(batch) => {
+                self.batch = Some(batch);
+                Ok(())
+            }
+            NextItems::End => Err(None),
+            NextItems::Failed(failure) => Err(Some(R::read(&self.name, Err(failure)))),
+        })
     }
 }
 
@@ -179,15 +177,7 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
                         self.progress = StreamCallState::Explaining(explained(compared, error), name);
                         continue;
                     }
-                    let flowing = |items| OpenStream {
-                        name: name.clone(),
-                        compared,
-                        items,
-                        batch: None,
-                        read: R::read,
-                        read_item: R::read_item,
-                        room,
-                    };
+                    let flowing = |items| OpenStream { name: name.clone(), compared, items, batch: None, room };
                     self.progress = match reply.result {
                         Ok(Returned::Stream(items)) => StreamCallState::Flowing(flowing(items)),
                         Ok(Returned::Value(_)) => {
@@ -201,7 +191,14 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
                     };
                 }
                 StreamCallState::Flowing(flowing) => {
-                    let item = ready!(flowing.poll_next(cx));
+                    let item = match flowing.take::<R>() {
+                        Some(item) if !item.is_failure() => return Poll::Ready(Some(item)),
+                        Some(failed) => Some(failed),
+                        None => match ready!(flowing.poll_more::<R>(cx)) {
+                            Ok(()) => continue,
+                            Err(last) => last,
+                        },
+                    };
                     if let Some(error) = item.as_ref().and_then(R::unreadable)
                         && let Some(compared) = flowing.compared.take()
                     {
@@ -209,9 +206,7 @@ impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
                         self.progress = StreamCallState::Explaining(explained(compared, error.clone()), name);
                         continue;
                     }
-                    if item.as_ref().is_none_or(R::is_failure) {
-                        self.progress = StreamCallState::Over;
-                    }
+                    self.progress = StreamCallState::Over;
                     return Poll::Ready(item);
                 }
                 StreamCallState::Explaining(reply, name) => {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::task::{Context, Waker};
 
+use bytes::Bytes;
 use http::HeaderMap;
 
 use self::receiving::ReceivingHalf;
@@ -15,6 +16,7 @@ use self::sending::SendingHalf;
 use super::{Violation, WriteQueue};
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::outcome::item_parts::ItemParts;
 use crate::outcome::items::{EncodedItems, ROOM};
 
 /// How many bytes of items a sender may be ahead of its reader, headers included: the most and the least for one
@@ -25,6 +27,9 @@ const SHARED: usize = 4 << 20;
 
 /// While more bytes than this wait to be written, no further item is made.
 const UNWRITTEN: usize = 1 << 20;
+
+/// Items of fewer bytes than this are copied where they come together. They would keep the memory of the whole message.
+const FEW: usize = 1 << 10;
 
 /// The streams of all calls on a connection, and the wakers of tasks that wait for them. The halves of a stream decide
 /// what it may do. They have no wakers: they return events, which are turned into wakers here.
@@ -38,6 +43,8 @@ pub(crate) struct FlowControl {
     /// The calls whose last item is a large message that is not completely written. No later item of these calls may be
     /// sent before it.
     large: Vec<u64>,
+    /// Whether the peer reads several items in one frame.
+    has_batches: bool,
 }
 
 /// The streams of one call, at most one in each direction, and the wakers of tasks that wait for them.
@@ -87,6 +94,16 @@ pub(crate) enum Found {
 }
 
 impl FlowControl {
+    /// The peer has said whether it reads several items in one frame.
+    pub(crate) fn set_batches(&mut self, has_batches: bool) {
+        self.has_batches = has_batches;
+    }
+
+    /// Whether several items may be sent in one frame.
+    pub(crate) fn has_batches(&self) -> bool {
+        self.has_batches
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -171,6 +188,27 @@ impl FlowControl {
             return Ok(None);
         };
         let event = streams.receiving.came_alone(codec, item)?;
+        Ok(streams.waker(event))
+    }
+
+    /// Several items have come in one frame of `message`.
+    pub(crate) fn came_together(
+        &mut self,
+        id: u64,
+        codec: Codec,
+        items: ItemParts<'_>,
+        message: &Bytes,
+    ) -> Result<Option<Waker>, Violation> {
+        let Some(streams) = self.calls.get_mut(&id) else {
+            return Ok(None);
+        };
+        let bytes = items.bytes();
+        let event = if bytes.len() < FEW.max(message.len() / 4) {
+            streams.receiving.came_few(codec, items)?
+        } else {
+            let shared = message.slice_ref(bytes);
+            streams.receiving.came(EncodedItems::of_parts(codec, shared, items.count(), items.last()))?
+        };
         Ok(streams.waker(event))
     }
 
@@ -297,11 +335,10 @@ pub(crate) trait SharedStreams {
 mod tests {
     use std::collections::VecDeque;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outcome::items::OVERHEAD;
+    use crate::outcome::item_parts::{self, OVERHEAD};
 
     fn items(number: u32, length: usize) -> EncodedItems {
         let mut bytes = number.to_be_bytes().to_vec();
@@ -417,9 +454,16 @@ mod tests {
                 }
                 2 => match self.there.pop_front() {
                     Some(Some(mut items)) => {
-                        let came = match length % 2 {
+                        let came = match length % 3 {
                             0 => self.reader.came(ID, items),
-                            _ => self.reader.came_alone(ID, Codec::Json, items.take().unwrap()),
+                            1 => self.reader.came_alone(ID, Codec::Json, items.take().unwrap()),
+                            _ => {
+                                let mut part = Vec::new();
+                                item_parts::put(items.take().unwrap(), &mut part);
+                                let message = Bytes::from(part);
+                                let parts = ItemParts::read(&message).expect("it is whole");
+                                self.reader.came_together(ID, Codec::Json, parts, &message)
+                            }
                         };
                         assert!(came.is_ok(), "credit was kept to");
                     }

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header::{self, FrameHeader, flag, kind};
-use super::payload::{self, Hello, load};
+use super::payload::{self, Hello, load, stream};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
 use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
 
@@ -113,6 +113,13 @@ fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
     {
         assert_eq!(read.0, payload);
     }
+    if header.kind == kind::ITEM
+        && header.has(flag::BATCH)
+        && let Ok((metadata, items)) = stream::read_batch(header, payload)
+    {
+        assert!(payload.ends_with(items.bytes()) && (metadata.is_empty() || header.has(flag::METADATA)));
+        assert!(items.count() > 0 && items.cost() > items.last());
+    }
     if header.has(flag::METADATA) {
         let Ok(metadata) = payload::read_metadata(&mut payload) else {
             return;
@@ -194,8 +201,8 @@ pub fn assembly(data: &[u8]) {
 }
 
 /// What a peer sends, in WebSocket messages: five bytes for each frame (kind, flags, number, id, length) and its
-/// payload. The highest flag ends a message, the next flag repeats the payload. Bytes of the kind 255 are sent
-/// unchanged.
+/// payload. The highest flag ends a message, the next flag repeats the payload. In their place the highest bit of the
+/// kind is the flag BATCH. Bytes of the kind 255 are sent unchanged.
 pub(crate) fn script(from: WebSocketRole, mut data: &[u8], id: impl Fn(u8) -> u64, wire: &mut Vec<u8>) {
     let (mut writer, mut message) = (WebSocketWriter::new(from), Vec::new());
     while let Some((&[kind, flags, number, whose, length], rest)) = data.split_first_chunk() {
@@ -206,7 +213,8 @@ pub(crate) fn script(from: WebSocketRole, mut data: &[u8], id: impl Fn(u8) -> u6
             wire.extend_from_slice(&payload);
             continue;
         }
-        let header = FrameHeader::new(kind, flags & 0x3f, number.into(), id(whose));
+        let batch = if kind & 0x80 == 0 { 0 } else { flag::BATCH };
+        let header = FrameHeader::new(kind & 0x7f, flags & 0x3f | batch, number.into(), id(whose));
         message.extend_from_slice(&FrameHeader { length: payload.len() as u32, ..header }.write());
         message.extend_from_slice(&payload);
         if flags & 0x80 != 0 || data.is_empty() {

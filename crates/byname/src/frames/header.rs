@@ -33,6 +33,8 @@ pub(crate) mod flag {
     pub(crate) const STREAM: u8 = 8;
     /// CALL: the caller sends a stream of items.
     pub(crate) const ITEMS: u8 = 16;
+    /// ITEM: the payload has several values, each as a part.
+    pub(crate) const BATCH: u8 = 64;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

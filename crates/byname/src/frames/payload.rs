@@ -46,6 +46,8 @@ pub(crate) struct Hello {
     pub(crate) keys: Option<KeySharing>,
     /// Whether its sender sends SHAPE.
     pub(crate) shapes: bool,
+    /// Whether its sender reads several items in one ITEM.
+    pub(crate) batches: bool,
 }
 
 impl Hello {
@@ -70,6 +72,9 @@ impl Hello {
         if self.shapes {
             hello["shapes"] = true.into();
         }
+        if self.batches {
+            hello["batches"] = true.into();
+        }
         hello.to_string().into_bytes()
     }
 
@@ -81,6 +86,7 @@ impl Hello {
         if version != VERSION {
             return Err(Violation("HELLO has a version other than 1"));
         }
+        let is_true = |name| hello.get(name).and_then(Value::as_bool).unwrap_or_default();
         let number = |name, least: usize| {
             let said = hello.get(name).and_then(Value::as_u64).and_then(|said| usize::try_from(said).ok());
             said.unwrap_or(least).max(1)
@@ -93,7 +99,8 @@ impl Hello {
             codecs: codecs.iter().filter_map(|codec| codec.as_str().map(str::to_owned)).collect(),
             instance: hello.get("instance").and_then(Value::as_str).and_then(InstanceId::read),
             keys: hello.get("keys").and_then(Value::as_str).and_then(|keys| KeySharing::read(keys.as_bytes())),
-            shapes: hello.get("shapes").and_then(Value::as_bool).unwrap_or_default(),
+            shapes: is_true("shapes"),
+            batches: is_true("batches"),
         })
     }
 }
@@ -258,9 +265,10 @@ mod tests {
             says_instance: bool,
             keys in proptest::sample::select(vec![None, Some(KeySharing::Own), Some(KeySharing::Shared)]),
             shapes: bool,
+            batches: bool,
         ) {
             let instance = says_instance.then(InstanceId::random);
-            let hello = Hello { message, window, calls, codecs, instance, keys, shapes };
+            let hello = Hello { message, window, calls, codecs, instance, keys, shapes, batches };
             let mut queue = WriteQueue::new();
             hello.put(&mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };

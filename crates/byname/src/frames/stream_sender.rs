@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::SharedState;
 use super::flow_control::{Room, SharedStreams};
-use super::payload::stream::put_item;
+use super::payload::stream::put_items;
 use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, Items, NextItems};
 
@@ -124,13 +124,8 @@ impl StreamSender {
         };
         let mut state = shared.lock();
         let (flows, write_queue) = state.streams();
-        let mut is_large = false;
-        for item in batch.rest() {
-            is_large |= put_item(id, &self.metadata, item, write_queue);
-            if !self.metadata.is_empty() {
-                self.metadata = HeaderMap::new();
-            }
-        }
+        let is_large = put_items(id, &self.metadata, &batch, flows.has_batches(), write_queue);
+        self.metadata.clear();
         flows.sent(id, batch.cost(), is_large);
         state.has_sent(id);
         shared.unlock_and_wake(state);

@@ -1,6 +1,7 @@
 //! The frames that wait to be written on one connection: [`WriteQueue`].
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -193,9 +194,13 @@ impl WriteQueue {
         if other.frames.len() > IDLE {
             self.spares.used();
         }
-        self.frames.append(&mut other.frames);
+        if self.frames.is_empty() {
+            mem::swap(&mut self.frames, &mut other.frames);
+        } else {
+            self.frames.append(&mut other.frames);
+        }
         other.frames.shrink_to(ROOM);
-        self.queued += std::mem::take(&mut other.queued);
+        self.queued += mem::take(&mut other.queued);
         other.unfinished = 0;
         self.waiting.append(&mut other.started);
         self.waiting.append(&mut other.waiting);

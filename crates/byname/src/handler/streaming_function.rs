@@ -139,12 +139,16 @@ impl<Fut: Future<Output = ()> + Send> Invocation for Streams<Fut> {
     }
 }
 
+/// Polls the stream and puts its items, until it has none or there is no room for more. Ready when it has ended.
+type CollectItems<S, E> =
+    fn(Pin<&mut S>, &mut YieldedItems, fn(&E) -> MethodErrorSummary, &mut Context<'_>) -> Poll<()>;
+
 pin_project_lite::pin_project! {
     /// Passes the items of a stream to the poller of the function.
     pub struct Yields<S: Stream, E> {
         #[pin]
         stream: S,
-        put: fn(&mut YieldedItems, S::Item, fn(&E) -> MethodErrorSummary) -> bool,
+        collect: CollectItems<S, E>,
         summary: fn(&E) -> MethodErrorSummary,
     }
 }
@@ -152,7 +156,8 @@ pin_project_lite::pin_project! {
 impl<S: Stream<Item: Serialize + Send + 'static>, E> Yields<S, E> {
     /// A stream of values.
     pub(crate) fn plain(stream: S) -> Self {
-        Self { stream, put: |yielded, item, _| yielded.push(item), summary: MethodErrorSummary::of_any }
+        let collect: CollectItems<S, E> = |stream, yielded, _, cx| collect(stream, cx, |item| yielded.push(item));
+        Self { stream, collect, summary: MethodErrorSummary::of_any }
     }
 }
 
@@ -164,14 +169,33 @@ where
 {
     /// A stream of results. The first error ends it.
     pub(crate) fn fallible(stream: S, summary: fn(&E) -> MethodErrorSummary) -> Self {
-        let put = |yielded: &mut YieldedItems, item: Result<T, E>, summary: fn(&E) -> MethodErrorSummary| match item {
-            Ok(item) => yielded.push(item),
-            Err(error) => {
-                yielded.fail(error, summary);
-                true
-            }
+        let collect: CollectItems<S, E> = |stream, yielded, summary, cx| {
+            collect(stream, cx, |item| match item {
+                Ok(item) => yielded.push(item),
+                Err(error) => {
+                    yielded.fail(error, summary);
+                    true
+                }
+            })
         };
-        Self { stream, put, summary }
+        Self { stream, collect, summary }
+    }
+}
+
+/// Gives the items that are ready to `put`, until it says that there is no room for more.
+#[inline]
+fn collect<S: Stream>(mut stream: Pin<&mut S>, cx: &mut Context<'_>, mut put: impl FnMut(S::Item) -> bool) -> Poll<()> {
+    loop {
+        match stream.as_mut().poll_next(cx) {
+            Poll::Ready(Some(item)) => {
+                if put(item) {
+                    // The reader of the items polls again without being woken.
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(None) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
     }
 }
 
@@ -179,24 +203,13 @@ impl<S: Stream, E> Future for Yields<S, E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+        let this = self.project();
         let mut taken = BorrowedSink::now();
         let Some(yielded) = taken.0.as_deref_mut() else {
             unreachable!("it was lent before the poll");
         };
         yielded.is_flowing = true;
-        loop {
-            match this.stream.as_mut().poll_next(cx) {
-                Poll::Ready(Some(item)) => {
-                    if (this.put)(yielded, item, *this.summary) {
-                        // The reader of the items polls again without being woken.
-                        return Poll::Pending;
-                    }
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        (this.collect)(this.stream, yielded, *this.summary, cx)
     }
 }
 

@@ -1,13 +1,11 @@
 //! Where the items of a stream go that are made here: [`ItemSink`].
 
 use std::any::Any;
-use std::mem;
-use std::ops::Range;
 
-use bytes::Bytes;
 use serde_core::Serialize;
 
-use super::items::{EncodedItems, ItemBatch, OVERHEAD, ROOM};
+use super::growing_items::{GrowingItems, Unfit};
+use super::items::ItemBatch;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::{Limit, in_bytes};
@@ -20,15 +18,12 @@ const AT_ONCE: usize = 256;
 pub(crate) struct ItemSink {
     /// None for items as they are.
     codec: Option<Codec>,
-    bytes: Vec<u8>,
-    spans: Vec<Range<usize>>,
+    encoded: GrowingItems,
     local: Option<Box<dyn Any + Send>>,
     /// What may go in before it is full.
     room: usize,
     /// The most bytes of one item.
-    largest: usize,
-    /// How many bytes and items were taken last: as much room is made for the next.
-    likely: (usize, usize),
+    largest: u32,
 }
 
 /// Why an item can't go out.
@@ -39,7 +34,8 @@ pub(crate) enum UnfitItem {
 
 impl ItemSink {
     pub(crate) fn new(codec: Option<Codec>, largest: usize) -> Self {
-        Self { codec, bytes: Vec::new(), spans: Vec::new(), local: None, room: 0, largest, likely: (0, 0) }
+        let largest = u32::try_from(largest).unwrap_or(u32::MAX);
+        Self { codec, encoded: GrowingItems::default(), local: None, room: 0, largest }
     }
 
     /// What items are encoded in from now on, if they are at all.
@@ -53,7 +49,7 @@ impl ItemSink {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.spans.is_empty() && self.local.is_none()
+        self.encoded.is_empty() && self.local.is_none()
     }
 
     /// Adds an item; whether it is full now.
@@ -62,42 +58,34 @@ impl ItemSink {
             self.local = Some(Box::new(item));
             return Ok(true);
         };
-        if self.spans.is_empty() {
-            let (bytes, items) = self.likely;
-            self.bytes.reserve(bytes);
-            self.spans.reserve(items);
+        if let Err(unfit) = self.encoded.push(self.largest, |out| codec::encode(codec, &item, out)) {
+            return Err(self.unfit(codec, unfit));
         }
-        let start = self.bytes.len();
-        if let Err(why) = codec::encode(codec, &item, &mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(UnfitItem::Unencodable(why));
+        Ok(self.encoded.cost() >= self.room || self.encoded.count() >= AT_ONCE)
+    }
+
+    #[cold]
+    fn unfit(&self, codec: Codec, unfit: Unfit<String>) -> UnfitItem {
+        match unfit {
+            Unfit::Failed(why) => UnfitItem::Unencodable(why),
+            Unfit::Longer(length) => {
+                let why = format!(
+                    "an item of the stream has {}, more than {} (`Limits::message`); make it smaller, or raise the \
+                     limit{}",
+                    in_bytes(length),
+                    self.largest,
+                    codec::shorter(codec)
+                );
+                UnfitItem::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message))
+            }
         }
-        let end = self.bytes.len();
-        if end - start > self.largest {
-            self.bytes.truncate(start);
-            let why = format!(
-                "an item of the stream has {}, more than {} (`Limits::message`); make it smaller, or raise the limit{}",
-                in_bytes(end - start),
-                self.largest,
-                codec::shorter(codec)
-            );
-            return Err(UnfitItem::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
-        }
-        self.spans.push(start..end);
-        Ok(end + self.spans.len() * OVERHEAD >= self.room || self.spans.len() >= AT_ONCE)
     }
 
     /// What is in it, if anything is.
     pub(crate) fn take(&mut self) -> Option<ItemBatch> {
         match self.codec {
             None => self.local.take().map(|item| ItemBatch::Local(Some(item))),
-            Some(_) if self.spans.is_empty() => None,
-            Some(codec) => {
-                // A small item would be held in the memory that a large one took.
-                self.likely = (self.bytes.len().min(ROOM), self.spans.len());
-                let bytes = Bytes::from(mem::take(&mut self.bytes));
-                Some(ItemBatch::Encoded(EncodedItems::new(codec, bytes, mem::take(&mut self.spans))))
-            }
+            Some(codec) => self.encoded.take(codec).map(ItemBatch::Encoded),
         }
     }
 }
@@ -105,6 +93,7 @@ impl ItemSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::items::ROOM;
 
     #[test]
     fn a_small_item_is_not_held_in_the_memory_of_a_large_one() {
@@ -112,7 +101,7 @@ mod tests {
         for length in [5 << 20, 1] {
             assert!(sink.push("x".repeat(length)).is_ok());
             if length == 1 {
-                assert!(sink.bytes.capacity() <= ROOM, "{}", sink.bytes.capacity());
+                assert!(sink.encoded.capacity() <= ROOM, "{}", sink.encoded.capacity());
             }
             assert!(sink.take().is_some());
         }

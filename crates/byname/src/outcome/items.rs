@@ -3,17 +3,16 @@
 use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
+use std::iter;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::Failure;
+use super::item_parts::OVERHEAD;
+use super::{Failure, item_parts};
 use crate::codec::Codec;
-
-/// What an item costs beside its bytes, in whatever counts bytes: its header, in frames.
-pub(crate) const OVERHEAD: usize = 16;
 
 /// The most bytes that are asked for at once, so that the first go out while the others are made.
 pub(crate) const ROOM: usize = 16 << 10;
@@ -133,7 +132,7 @@ pub(crate) enum ItemBatch {
 }
 
 impl ItemBatch {
-    /// How many items it has that were not taken, and their bytes. An item as it is has none.
+    /// How many items came, and their bytes. An item as it is has none.
     pub(crate) fn size(&self) -> (usize, usize) {
         match self {
             Self::Encoded(batch) => batch.size(),
@@ -147,17 +146,35 @@ impl ItemBatch {
 pub(crate) struct EncodedItems {
     pub(crate) codec: Codec,
     bytes: Bytes,
-    spans: Vec<Range<usize>>,
-    /// Those before it were taken.
+    layout: ItemLayout,
+    /// How many bytes, or spans, are before the first one that was not taken.
     at: usize,
-    /// What those that were not taken cost, as [`OVERHEAD`] has it.
+    count: usize,
+    /// What all of them cost, as [`OVERHEAD`] has it.
     cost: usize,
+    /// The bytes of the last one.
+    last: usize,
+}
+
+#[derive(Debug)]
+enum ItemLayout {
+    /// Each behind its length, as [`item_parts`] has it.
+    Parts,
+    Spans(Vec<Range<usize>>),
 }
 
 impl EncodedItems {
     pub(crate) fn new(codec: Codec, bytes: Bytes, spans: Vec<Range<usize>>) -> Self {
-        let cost = spans.iter().map(cost).sum();
-        Self { codec, bytes, spans, at: 0, cost }
+        let length: usize = spans.iter().map(Range::len).sum();
+        let (count, last) = (spans.len(), spans.last().map_or(0, Range::len));
+        let cost = length + count * OVERHEAD;
+        Self { codec, bytes, layout: ItemLayout::Spans(spans), at: 0, count, cost, last }
+    }
+
+    /// So many items, each behind its length. The last one has `last` bytes.
+    pub(crate) fn of_parts(codec: Codec, bytes: Bytes, count: usize, last: usize) -> Self {
+        let cost = item_parts::cost(bytes.len(), count);
+        Self { codec, bytes, layout: ItemLayout::Parts, at: 0, count, cost, last }
     }
 
     /// One item that is all of these bytes.
@@ -166,38 +183,58 @@ impl EncodedItems {
         Self::new(codec, bytes, vec![whole])
     }
 
-    /// How many were not taken, and their bytes.
+    /// How many items came, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let count = self.spans.len() - self.at;
-        (count, self.cost - count * OVERHEAD)
+        (self.count, self.cost - self.count * OVERHEAD)
     }
 
-    /// What those cost that were not taken.
+    /// What the items cost that came.
     pub(crate) fn cost(&self) -> usize {
         self.cost
     }
 
     /// The same without the last.
     pub(crate) fn cost_before_the_last(&self) -> usize {
-        self.cost - self.spans[self.at..].last().map_or(0, cost)
+        self.cost - (self.last + OVERHEAD)
+    }
+
+    /// All items in one piece of memory, each behind its length, if that is how they lie here.
+    pub(crate) fn parts(&self) -> Option<&[u8]> {
+        match self.layout {
+            ItemLayout::Parts => Some(&self.bytes),
+            ItemLayout::Spans(_) => None,
+        }
     }
 
     /// Those that were not taken.
     pub(crate) fn rest(&self) -> impl Iterator<Item = &[u8]> {
-        self.spans[self.at..].iter().map(|span| &self.bytes[span.clone()])
+        let mut at = self.at;
+        iter::from_fn(move || self.layout.next(&self.bytes, &mut at))
     }
 
     /// The next one.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<&[u8]> {
-        let span = self.spans.get(self.at)?;
-        self.at += 1;
-        self.cost -= cost(span);
-        Some(&self.bytes[span.clone()])
+        self.layout.next(&self.bytes, &mut self.at)
     }
 }
 
-fn cost(span: &Range<usize>) -> usize {
-    span.len() + OVERHEAD
+impl ItemLayout {
+    #[inline]
+    fn next<'b>(&self, bytes: &'b [u8], at: &mut usize) -> Option<&'b [u8]> {
+        match self {
+            Self::Parts => {
+                let item = item_parts::next(bytes.get(*at..)?)?;
+                *at += item_parts::LENGTH + item.len();
+                Some(item)
+            }
+            Self::Spans(spans) => {
+                let span = spans.get(*at)?;
+                *at += 1;
+                Some(&bytes[span.clone()])
+            }
+        }
+    }
 }
 
 #[cfg(test)]

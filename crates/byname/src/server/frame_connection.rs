@@ -204,7 +204,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let instance = Some(endpoint.instance());
         let keys = Some(endpoint.dispatch().key_sharing());
         let shapes = finds_fingerprints();
-        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance, keys, shapes };
+        let (message, calls) = (limits.message, CALLS);
+        let hello = Hello { message, window, calls, codecs, instance, keys, shapes, batches: true };
         let mut write_queue = WriteQueue::new();
         hello.put(&mut write_queue);
         let now = Instant::now();
@@ -420,7 +421,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                     let more = stream::read_credit(payload)?;
                     wake([self.shared.lock().flows.credit(header.id, more)]);
                 }
-                kind::ITEM => self.item(&header, payload)?,
+                kind::ITEM => self.item(&header, payload, &message)?,
                 kind::END => wake([self.shared.lock().flows.ended(header.id, Ok(()))]),
                 _ => {}
             }
@@ -438,6 +439,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         self.write_queue.set_window(hello.window);
         self.shapes = ShapeExchange::agreed_on(finds_fingerprints() && hello.shapes);
+        self.shared.lock().flows.set_batches(hello.batches);
         let [codec] = hello.codecs.as_slice() else {
             return Err(Violation("the client's HELLO must name one codec that the server offers"));
         };
@@ -722,24 +724,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         self.running.insert(id, task.abort_handle());
     }
 
-    /// An item of the caller's stream.
-    fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
+    /// An item of the caller's stream, or several ones, in a frame of `message`.
+    fn item(&mut self, header: &FrameHeader, payload: &[u8], message: &Bytes) -> Result<(), Violation> {
         if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
             self.assembly.forget(kind::ITEM, header.id);
             return Ok(());
         }
         let codec = self.codec.unwrap_or_default();
+        if header.has(flag::BATCH) {
+            return self.batch(header, payload, message, codec);
+        }
         let reader = match self.assembly.take(header, payload)? {
             Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
             Assembled::Joined(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
             Assembled::Part => return Ok(()),
-            Assembled::TooLarge => {
-                let error = stream_calls::item_too_large(self.endpoint.dispatch().limits().message, codec);
-                self.shared.lock().flows.ended(header.id, Err(error))
-            }
+            Assembled::TooLarge => self.item_too_large(header.id, codec),
         };
         wake([reader]);
         Ok(())
+    }
+
+    /// Several items of the caller's stream in one frame.
+    fn batch(&mut self, header: &FrameHeader, payload: &[u8], message: &Bytes, codec: Codec) -> Result<(), Violation> {
+        if self.assembly.has_begun(header) {
+            return Err(Violation("an ITEM with several values between the pieces of another one"));
+        }
+        let (_, items) = stream::read_batch(header, payload)?;
+        let (items, is_beyond) = items.up_to(self.assembly.largest());
+        if let Some(items) = items {
+            wake([self.shared.lock().flows.came_together(header.id, codec, items, message)?]);
+        }
+        if is_beyond {
+            wake([self.item_too_large(header.id, codec)]);
+        }
+        Ok(())
+    }
+
+    /// An item of the caller's stream is larger than allowed. Returns the waker of the reader.
+    fn item_too_large(&mut self, id: u64, codec: Codec) -> Option<Waker> {
+        let error = stream_calls::item_too_large(self.endpoint.dispatch().limits().message, codec);
+        self.shared.lock().flows.ended(id, Err(error))
     }
 
     /// Frames were written: streams that waited for that are woken.

@@ -1,5 +1,6 @@
 //! Many calls on one connection, and streams by every way.
 
+mod batches;
 mod client_frames;
 mod frames;
 mod frames_in_pieces;

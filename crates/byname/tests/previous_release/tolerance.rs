@@ -21,7 +21,9 @@ const NEW_REQUEST_HEADERS: [&str; 0] = [];
 /// Kinds of frames from a server, which an old client ignores as every unknown kind.
 pub(crate) const NEW_KINDS: [u8; 1] = [LOAD];
 /// Members of a server's HELLO.
-const NEW_HELLO_MEMBERS: [&str; 2] = ["instance", "keys"];
+const NEW_HELLO_MEMBERS: [&str; 3] = ["batches", "instance", "keys"];
+/// Members of a client's HELLO.
+const NEW_CLIENT_HELLO_MEMBERS: [&str; 1] = ["batches"];
 /// Members of ERROR. The functions here set none of them, so none is sent.
 const NEW_ERROR_MEMBERS: [&str; 0] = [];
 
@@ -56,7 +58,7 @@ pub(crate) fn frame_of_client(old: &Frame, new: &Frame, is_first_piece: bool) ->
     let head = |frame: &Frame| (frame.kind, frame.flags, frame.number, frame.id);
     same("the header", &head(old), &head(new))?;
     match old.kind {
-        peer::HELLO => hello(&old.payload, &new.payload, &[]),
+        peer::HELLO => hello(&old.payload, &new.payload, &NEW_CLIENT_HELLO_MEMBERS),
         peer::CALL if is_first_piece => {
             let behind_time = if old.flags & STREAM == 0 { 4 } else { 8 };
             same("the call", &old.payload.get(behind_time..), &new.payload.get(behind_time..))

@@ -251,6 +251,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             match header.kind {
                 // The call no longer waits for it.
                 kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
+                kind::ITEM if header.has(flag::BATCH) => {
+                    run.end(&mut state, &message, codec, &mut self.wakers)?;
+                    if self.assembly.has_begun(&header) {
+                        return Err(Violation("an ITEM with several values between the pieces of another one"));
+                    }
+                    let (metadata, items) = stream::read_batch(&header, payload)?;
+                    if header.has(flag::METADATA) {
+                        state.flows.keep_metadata(header.id, metadata);
+                    }
+                    let (items, is_beyond) = items.up_to(self.assembly.largest());
+                    if let Some(items) = items {
+                        state.came_together(header.id, codec, items, &message, &mut self.wakers)?;
+                    }
+                    if is_beyond {
+                        state.came_too_large(header.id, &mut self.wakers);
+                    }
+                }
                 kind::ITEM => match self.assembly.take(&header, payload)? {
                     // The next frame of this item is no item by itself.
                     Assembled::Part => run.end(&mut state, &message, codec, &mut self.wakers)?,
@@ -270,10 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     }
                     Assembled::TooLarge => {
                         run.end(&mut state, &message, codec, &mut self.wakers)?;
-                        put_cancel(header.id, &mut state.write_queue);
-                        self.wakers.extend(state.flows.refuse(header.id));
-                        self.wakers.extend(state.calls.end(header.id, FrameCallEnd::TooLarge(Executed::Yes)));
-                        self.wakers.extend(state.next_in_queue());
+                        state.came_too_large(header.id, &mut self.wakers);
                     }
                 },
                 kind::CREDIT => {

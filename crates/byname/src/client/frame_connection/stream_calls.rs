@@ -19,7 +19,8 @@ use crate::frames::payload::put_cancel;
 use crate::frames::payload::stream::put_end;
 use crate::frames::{SenderEnd, StreamSender, Violation, wake};
 use crate::outcome::Failure;
-use crate::outcome::items::{EncodedItems, ItemSource, Items, NextItems, OVERHEAD};
+use crate::outcome::item_parts::OVERHEAD;
+use crate::outcome::items::{EncodedItems, ItemSource, Items, NextItems};
 use crate::runtime;
 
 /// Consecutive items of one stream in a message.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::ops::Range;
 
 use http::HeaderMap;
 
@@ -11,7 +10,9 @@ use super::{FlowEvent, Found};
 use crate::codec::Codec;
 use crate::error::Error;
 use crate::frames::Violation;
-use crate::outcome::items::{EncodedItems, OVERHEAD};
+use crate::outcome::growing_items::GrowingItems;
+use crate::outcome::item_parts::{ItemParts, OVERHEAD};
+use crate::outcome::items::EncodedItems;
 
 /// A state machine.
 #[derive(Debug)]
@@ -19,8 +20,11 @@ pub(super) struct ReceivingHalf {
     state: Receiving,
     /// Items that were not read.
     inbox: VecDeque<EncodedItems>,
-    /// Single items behind those, in one buffer: each in a buffer of its own would take several times its cost.
-    growing: Growing,
+    /// Single items and a few at a time behind those, in one buffer: in buffers of their own they would take several times their
+    /// cost.
+    growing: GrowingItems,
+    /// What those are in.
+    codec: Codec,
     /// What all unread items cost.
     unread: usize,
     /// What the peer may still send.
@@ -56,7 +60,8 @@ impl ReceivingHalf {
         Self {
             state,
             inbox: VecDeque::new(),
-            growing: Growing::default(),
+            growing: GrowingItems::default(),
+            codec: Codec::default(),
             unread: 0,
             credit: Credit::new(credit),
             metadata: HeaderMap::new(),
@@ -70,7 +75,7 @@ impl ReceivingHalf {
 
     /// Whether there are items to be read.
     pub(super) fn has_items(&self) -> bool {
-        !self.inbox.is_empty() || !self.growing.spans.is_empty()
+        !self.inbox.is_empty() || !self.growing.is_empty()
     }
 
     /// Items have come. They are dropped where the half isn't open.
@@ -80,7 +85,7 @@ impl ReceivingHalf {
         }
         // Credit was positive when the last item began, so it was when those before it began.
         self.charge(items.cost_before_the_last(), items.cost())?;
-        self.inbox.extend(self.growing.take());
+        self.inbox.extend(self.growing.take(self.codec));
         self.inbox.push_back(items);
         Ok(FlowEvent::WakeReader)
     }
@@ -91,7 +96,19 @@ impl ReceivingHalf {
             return Ok(FlowEvent::Nothing);
         }
         self.charge(0, item.len() + OVERHEAD)?;
-        self.growing.push(codec, item);
+        self.codec = codec;
+        self.growing.copy(item);
+        Ok(FlowEvent::WakeReader)
+    }
+
+    /// A few items have come together, of which a copy is kept.
+    pub(super) fn came_few(&mut self, codec: Codec, items: ItemParts<'_>) -> Result<FlowEvent, Violation> {
+        if !self.is_open() {
+            return Ok(FlowEvent::Nothing);
+        }
+        self.charge(items.cost() - items.last() - OVERHEAD, items.cost())?;
+        self.codec = codec;
+        self.growing.extend(items);
         Ok(FlowEvent::WakeReader)
     }
 
@@ -121,7 +138,7 @@ impl ReceivingHalf {
 
     /// What there is for the reader. `window` is how far ahead of it the sender may be.
     pub(super) fn take(&mut self, window: u32) -> Found {
-        if let Some(items) = self.inbox.pop_front().or_else(|| self.growing.take()) {
+        if let Some(items) = self.inbox.pop_front().or_else(|| self.growing.take(self.codec)) {
             self.unread -= items.cost();
             return Found::Items(items, self.grant(window));
         }
@@ -145,7 +162,7 @@ impl ReceivingHalf {
 
     /// The reader wants no more.
     pub(super) fn stop(&mut self) -> FlowEvent {
-        (self.inbox, self.growing, self.unread) = (VecDeque::new(), Growing::default(), 0);
+        (self.inbox, self.growing, self.unread) = (VecDeque::new(), GrowingItems::default(), 0);
         match mem::replace(&mut self.state, Receiving::Refused) {
             Receiving::Open => FlowEvent::SendCancel,
             Receiving::Ended | Receiving::Cut(_) | Receiving::Refused => FlowEvent::Nothing,
@@ -158,31 +175,6 @@ impl ReceivingHalf {
 
     pub(super) fn take_metadata(&mut self) -> HeaderMap {
         mem::take(&mut self.metadata)
-    }
-}
-
-/// Items that came one by one.
-#[derive(Debug, Default)]
-struct Growing {
-    codec: Codec,
-    bytes: Vec<u8>,
-    spans: Vec<Range<usize>>,
-}
-
-impl Growing {
-    fn push(&mut self, codec: Codec, item: &[u8]) {
-        self.codec = codec;
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(item);
-        self.spans.push(start..self.bytes.len());
-    }
-
-    fn take(&mut self) -> Option<EncodedItems> {
-        if self.spans.is_empty() {
-            return None;
-        }
-        let bytes = mem::take(&mut self.bytes).into();
-        Some(EncodedItems::new(self.codec, bytes, mem::take(&mut self.spans)))
     }
 }
 

@@ -97,7 +97,7 @@ pub fn server_calls(data: &[u8]) {
     if first & 1 == 0 {
         let hello: &[u8] = match first & 2 {
             0 => br#"{"version":1,"codecs":["json"]}"#,
-            _ => br#"{"version":1,"codecs":["msgpack"]}"#,
+            _ => br#"{"version":1,"codecs":["msgpack"],"batches":true}"#,
         };
         let mut begin = vec![(FrameHeader::new(kind::HELLO, 0, 0, 0), hello)];
         for (number, name) in (0..).zip(FUNCTIONS) {
