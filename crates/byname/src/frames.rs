@@ -20,6 +20,7 @@ mod shared_state;
 mod socket;
 mod stream_sender;
 pub(crate) mod websocket;
+mod wire_buffer;
 mod write_queue;
 
 pub(crate) use self::flow_control::{FlowControl, Found, SharedStreams};

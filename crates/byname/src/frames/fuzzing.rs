@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::header::{self, FrameHeader, flag, kind};
 use super::payload::{self, Hello, load};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
-use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
+use super::{Assembled, MessageAssembly, PIECE, Violation};
+#[cfg(test)]
+use super::{WriteQueue, wire_buffer::WireBuffer};
 
 /// The data: the side that reads (lowest bit), the number of cuts (upper four bits), the cuts, the bytes.
 pub fn websocket(data: &[u8]) {
@@ -242,9 +244,9 @@ pub(crate) fn headers(side: WebSocketRole, wire: &[u8]) -> (Vec<FrameHeader>, Op
 /// The frames that a queue sends next, with their payloads.
 #[cfg(test)]
 pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
-    let mut wire = Vec::new();
+    let mut wire = WireBuffer::default();
     queue.fill(&mut WebSocketWriter::new(WebSocketRole::Server), &mut wire);
-    let (messages, violation) = messages(WebSocketRole::Client, [&wire[..]]);
+    let (messages, violation) = messages(WebSocketRole::Client, [&wire.to_vec()[..]]);
     assert_eq!(violation, None);
     let mut frames = Vec::new();
     for message in messages {

@@ -121,9 +121,11 @@ impl MessageAssembly {
             Some(AssemblyState::Kept(whole)) => {
                 self.kept -= whole.len();
                 self.likely = whole.len() + whole.len() / 16;
+                // A value that shares the message holds the whole buffer, which may have had room for a longer message.
+                let fitting = (whole.len() < whole.capacity() / 2).then(|| Bytes::copy_from_slice(&whole));
                 let whole = Bytes::from(whole);
                 self.spares.keep(&whole);
-                Assembled::Joined(whole)
+                Assembled::Joined(fitting.unwrap_or(whole))
             }
             Some(AssemblyState::TooLarge) => Assembled::TooLarge,
             Some(AssemblyState::Refused) | None => Assembled::Part,
@@ -253,6 +255,22 @@ mod tests {
         }
         assert!([2, 3].iter().all(|id| room(&assembly, *id) >= 1020));
         assert!(room(&assembly, 4) < 100, "it is one too many");
+    }
+
+    #[test]
+    fn a_message_holds_no_more_than_twice_its_length() {
+        let mut assembly = MessageAssembly::new(3000, 3000);
+        for length in [900, 300, 900, 440, 900, 470] {
+            assert_eq!(assembly.take(&piece(1, true), &vec![1; length]), Ok(Assembled::Part));
+            let Ok(Assembled::Joined(whole)) = assembly.take(&piece(1, false), &[2]) else { panic!("it is whole") };
+            assert_eq!((whole.len(), whole.last()), (length + 1, Some(&2)));
+            assembly.spares = BufferPool::new(3000);
+            let buffer = whole.try_into_mut().expect("nobody else has it");
+            assert!(buffer.capacity() <= 2 * buffer.len(), "{} for {}", buffer.capacity(), buffer.len());
+            // The next message is put into a buffer of this size.
+            let spare = Bytes::from(vec![0; 960]);
+            assembly.spares.keep(&spare);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A TCP connection that carries frames: [`FrameSocket`].
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::keepalive::{Keepalive, KeepaliveAction};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
+use super::wire_buffer::{SLICES, WireBuffer};
 use super::{Violation, WriteQueue};
 use crate::deadline::later;
 
@@ -38,8 +39,7 @@ pub(crate) struct FrameSocket<S> {
     most_room: usize,
     reader: WebSocketReader,
     writer: WebSocketWriter,
-    wire: Vec<u8>,
-    written: usize,
+    wire: WireBuffer,
     /// Whether the stream holds bytes that it has not passed on.
     is_unflushed: bool,
     /// Whether some bytes were written of what was taken from the queue last.
@@ -103,6 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     pub(crate) fn new(stream: S, side: WebSocketRole, early: &[u8], now: Instant) -> Self {
         let mut read = BytesMut::with_capacity(FIRST_READ.max(early.len()));
         read.extend_from_slice(early);
+        let shares = side == WebSocketRole::Server && stream.is_write_vectored();
         Self {
             stream,
             read,
@@ -110,8 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
             most_room: 0,
             reader: WebSocketReader::new(side),
             writer: WebSocketWriter::new(side),
-            wire: Vec::new(),
-            written: 0,
+            wire: WireBuffer::new(shares),
             is_unflushed: false,
             has_begun: false,
             is_full: false,
@@ -132,12 +132,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
                 WebSocketMessage::Ping(payload) => {
                     self.make_room();
                     self.pongs += payload.len() + 2;
-                    self.writer.pong(&payload, &mut self.wire);
+                    self.writer.pong(&payload, self.wire.own());
                 }
                 WebSocketMessage::Pong => {}
                 WebSocketMessage::Close => {
                     self.is_closed = true;
-                    self.writer.close(1000, "", &mut self.wire);
+                    self.writer.close(1000, "", self.wire.own());
                     return Ok(None);
                 }
             }
@@ -195,9 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     fn make_room(&mut self) {
         if self.has_written_all() {
-            self.wire.clear();
-            self.wire.shrink_to(WRITE_ROOM);
-            self.written = 0;
+            self.wire.clear(WRITE_ROOM);
         }
     }
 
@@ -211,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     #[cold]
     fn release(&mut self) {
         if self.has_written_all() {
-            (self.wire, self.written) = (Vec::new(), 0);
+            self.wire.clear(0);
         }
         if self.read.is_empty() {
             self.release_read();
@@ -225,13 +223,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     fn poll_unwritten(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.wire.len() {
-            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]);
+        while !self.wire.is_written() {
+            let stream = Pin::new(&mut self.stream);
+            let polled = match self.wire.single() {
+                Some(bytes) => stream.poll_write(cx, bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = self.wire.slices(&mut slices);
+                    stream.poll_write_vectored(cx, &slices[..count])
+                }
+            };
             let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
             match ready!(polled)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
-                    self.written += count;
+                    self.wire.advance(count);
                     self.is_unflushed = true;
                     self.has_begun = true;
                     self.has_progressed |= was_full;
@@ -249,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     /// Whether everything that was taken from the queue is written.
     pub(crate) fn has_written_all(&self) -> bool {
-        self.written == self.wire.len() && !self.is_unflushed
+        self.wire.is_written() && !self.is_unflushed
     }
 
     /// Whether no byte is written of what was taken from the queue last.
@@ -273,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
             KeepaliveAction::At(at) => at,
             KeepaliveAction::Ask => {
                 self.release();
-                self.writer.ping(&mut self.wire);
+                self.writer.ping(self.wire.own());
                 return Ok(now);
             }
             KeepaliveAction::Dead => return Err(GivenUp::Silent),
@@ -310,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     /// Sends a close frame with a code of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str) {
-        self.writer.close(code, why, &mut self.wire);
+        self.writer.close(code, why, self.wire.own());
     }
 
     /// Ignores what still comes, until the peer has closed as well.
@@ -346,7 +352,7 @@ mod tests {
         let mut write_queue = WriteQueue::new();
         // One message of almost 1 MiB in one frame, which other implementations may send, and then many frames at once.
         let long = vec![7; (1 << 20) - 100];
-        writes.writer.binary(&[&long], &mut writes.wire);
+        writes.writer.binary(&[&long], writes.wire.own());
         for id in 0..4096 {
             write_queue.put(FrameHeader::new(kind::CALL, 0, 0, id), |frames| frames.extend_from_slice(&[7; 1000]));
         }

@@ -862,6 +862,13 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
             let length = reply::put_value(id, &metadata, value, write_queue);
             return record.sent(|| length);
         }
+        Ok(Returned::Value(ReturnedValue::Parts(codec, value))) => {
+            if value.len() <= limit {
+                let length = reply::put_parts(id, &metadata, value, write_queue);
+                return record.sent(|| length);
+            }
+            too_large(name, codec, value.len(), limit)
+        }
         Err(Failure::Method { data: ReturnedValue::Encoded(codec, data), .. }) if data.len() > limit => {
             too_large(name, codec, data.len(), limit)
         }
