@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::header::{self, FrameHeader, flag, kind};
 use super::payload::{self, Hello, load};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
-use super::{Assembled, MessageAssembly, PIECE, Violation};
+use super::{Assembled, MessageAssembly, PIECE, PieceInPlace, Violation};
 #[cfg(test)]
 use super::{WriteQueue, wire_buffer::WireBuffer};
 
@@ -168,7 +168,17 @@ pub fn assembly(data: &[u8]) {
             let so_far = sent.entry(key).or_default();
             so_far.extend_from_slice(&payload);
             let all = so_far.len();
-            match assembly.take(&header, &payload) {
+            let announced = FrameHeader { length: payload.len() as u32, ..header };
+            let lent = if what & 0x80 != 0 { assembly.lend(&announced) } else { None };
+            let taken = match lent {
+                Some(mut buffer) => {
+                    let from = buffer.len();
+                    buffer.extend_from_slice(&payload);
+                    assembly.take_in_place(&header, PieceInPlace { buffer, from })
+                }
+                None => assembly.take(&header, &payload),
+            };
+            match taken {
                 Ok(Assembled::Part) => assert!(header.has(flag::MORE)),
                 Ok(whole @ (Assembled::Whole(_) | Assembled::Joined(_))) => {
                     assert!(!header.has(flag::MORE) && all <= largest);

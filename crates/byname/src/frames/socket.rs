@@ -6,15 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use super::header::{FrameHeader, HEADER};
 use super::keepalive::{Keepalive, KeepaliveAction};
-use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
+use super::message_assembly::PieceInPlace;
+use super::websocket::{self, IncompleteMessage, WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
 use super::wire_buffer::{SLICES, WireBuffer};
-use super::{Violation, WriteQueue};
+use super::{MessageAssembly, Violation, WriteQueue};
 use crate::deadline::later;
 
 /// The room for one read, at first and at most. After a read that fills it the next one gets more.
@@ -24,6 +26,9 @@ const READ: usize = 64 << 10;
 /// The most room that stays reserved for the next write and for the next read.
 const WRITE_ROOM: usize = 5 << 18;
 const READ_ROOM: usize = 256 << 10;
+
+/// The room for the read after a piece of a large message, for the headers of the next one.
+const AFTER_PIECE: usize = 1 << 10;
 
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
@@ -38,6 +43,10 @@ pub(crate) struct FrameSocket<S> {
     /// The most room that `read` has had. Messages that were taken share its memory, so its own capacity doesn't show it.
     most_room: usize,
     reader: WebSocketReader,
+    /// The piece of a large message that is being read into the buffer of its message.
+    incoming: Option<IncomingPiece>,
+    /// Whether the last read was the end of such a piece, which another one probably follows.
+    is_after_piece: bool,
     writer: WebSocketWriter,
     wire: WireBuffer,
     /// Whether the stream holds bytes that it has not passed on.
@@ -56,6 +65,27 @@ pub(crate) struct FrameSocket<S> {
     has_read: bool,
     keepalive: Keepalive,
     blocked_since: Option<Instant>,
+}
+
+/// What has come.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A message with whole frames.
+    Frames(Bytes),
+    /// A piece of a large message, in the buffer of its message.
+    Piece(FrameHeader, PieceInPlace),
+}
+
+/// A piece that is being read into the buffer of its message.
+#[derive(Debug)]
+struct IncomingPiece {
+    header: FrameHeader,
+    mask: Option<[u8; 4]>,
+    piece: PieceInPlace,
+    /// How many bytes have not come.
+    left: usize,
+    /// Whether some have come since the last [`is_reading_piece`](FrameSocket::is_reading_piece).
+    has_grown: bool,
 }
 
 /// Why a connection is given up.
@@ -110,6 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
             room: FIRST_READ,
             most_room: 0,
             reader: WebSocketReader::new(side),
+            incoming: None,
+            is_after_piece: false,
             writer: WebSocketWriter::new(side),
             wire: WireBuffer::new(shares),
             is_unflushed: false,
@@ -124,8 +156,79 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
     }
 
+    /// The next complete message of frames, or the next piece of a message of this kind, which may be in place.
+    pub(crate) fn next_or_piece(
+        &mut self,
+        kind: u8,
+        assembly: &mut MessageAssembly,
+    ) -> Result<Option<Received>, Violation> {
+        if let Some(incoming) = self.incoming.take_if(|incoming| incoming.left == 0) {
+            let IncomingPiece { header, mask, mut piece, .. } = incoming;
+            if let Some(key) = mask {
+                websocket::mask(&mut piece.buffer[piece.from..], key);
+            }
+            self.is_after_piece = true;
+            return Ok(Some(Received::Piece(header, piece)));
+        }
+        if self.incoming.is_some() {
+            return Ok(None);
+        }
+        if let Some(frames) = self.next_message()? {
+            return Ok(Some(Received::Frames(frames)));
+        }
+        if let Some(message) = self.reader.take_incomplete()
+            && !self.begin_piece(&message, kind, assembly)
+        {
+            self.read.reserve(message.payload.end - self.read.len());
+        }
+        Ok(None)
+    }
+
+    /// Begins to read a message into the buffer of which it is a piece. Returns `false` if it is something else.
+    #[cold]
+    fn begin_piece(&mut self, message: &IncompleteMessage, kind: u8, assembly: &mut MessageAssembly) -> bool {
+        let Some(Some(header)) = self.read.get(message.payload.start..).map(|payload| payload.first_chunk::<HEADER>())
+        else {
+            return false;
+        };
+        let mut header = *header;
+        if let Some(key) = message.mask {
+            websocket::mask(&mut header, key);
+        }
+        let header = FrameHeader::read(&header);
+        let length = header.length as usize;
+        if header.kind != kind || length + HEADER != message.payload.len() {
+            return false;
+        }
+        let Some(mut buffer) = assembly.lend(&header) else {
+            return false;
+        };
+        self.read.advance(message.payload.start + HEADER);
+        let from = buffer.len();
+        buffer.reserve(length);
+        buffer.extend_from_slice(&self.read);
+        let left = length - self.read.len();
+        self.read.clear();
+        let piece = PieceInPlace { buffer, from };
+        self.incoming = Some(IncomingPiece { header, mask: message.mask, piece, left, has_grown: true });
+        true
+    }
+
+    /// Whether bytes of a piece have come that is being read, since the last call of this.
+    pub(crate) fn is_reading_piece(&mut self) -> bool {
+        self.incoming.as_mut().is_some_and(|incoming| std::mem::take(&mut incoming.has_grown))
+    }
+
     /// The next complete message of frames.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Violation> {
+        let next = self.next_message()?;
+        if let Some(message) = self.reader.take_incomplete() {
+            self.read.reserve(message.payload.end - self.read.len());
+        }
+        Ok(next)
+    }
+
+    fn next_message(&mut self) -> Result<Option<Bytes>, Violation> {
         while let Some(message) = self.reader.next(&mut self.read)? {
             match message {
                 WebSocketMessage::Binary(frames) => return Ok(Some(frames.freeze())),
@@ -155,6 +258,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
+        if let Some(incoming) = &mut self.incoming {
+            let buffer = &mut (&mut incoming.piece.buffer).limit(incoming.left);
+            return match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer))? {
+                0 => Poll::Ready(Err(SocketEnd::Closed)),
+                count => {
+                    incoming.left -= count;
+                    incoming.has_grown = true;
+                    self.has_read = true;
+                    Poll::Ready(Ok(()))
+                }
+            };
+        }
         if self.most_room > READ_ROOM && self.read.is_empty() {
             self.release_read();
         }
@@ -163,9 +278,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
         self.most_room = self.most_room.max(self.read.capacity());
         let there_is = self.read.capacity() - self.read.len();
-        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
+        // What is read here of a piece is copied to its message.
+        let most = if self.is_after_piece { AFTER_PIECE } else { usize::MAX };
+        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut (&mut self.read).limit(most)))? {
             0 => Poll::Ready(Err(SocketEnd::Closed)),
             count => {
+                self.is_after_piece = false;
                 if count == there_is {
                     self.room = (self.room * 4).min(READ);
                 }
@@ -339,9 +457,87 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::header::{FrameHeader, kind};
+    use crate::frames::fuzzing::Scripted;
+    use crate::frames::header::kind;
+    use crate::frames::{Assembled, PIECE, header};
+
+    proptest! {
+        #[test]
+        fn messages_arrive_however_they_are_read_and_pieces_in_place(
+            lengths in proptest::collection::vec(prop_oneof![0..600usize, PIECE - 40..PIECE * 4], 1..8),
+            most in prop_oneof![1000..PIECE, PIECE..PIECE * 8],
+            from_client: bool,
+            kind in prop_oneof![Just(kind::CALL), Just(kind::REPLY)],
+        ) {
+            let (from, to) = match from_client {
+                true => (WebSocketRole::Client, WebSocketRole::Server),
+                false => (WebSocketRole::Server, WebSocketRole::Client),
+            };
+            let (mut write_queue, mut writer, mut wire) = (WriteQueue::new(), WebSocketWriter::new(from), Vec::new());
+            write_queue.set_window(PIECE * 8);
+            let payload = |id: usize| (0..lengths[id]).map(|at| (at ^ at >> 8 ^ id) as u8).collect::<Vec<_>>();
+            for id in 0..lengths.len() {
+                write_queue.put_bytes(FrameHeader::new(kind::CALL, 0, 0, id as u64), payload(id).into());
+                write_queue.put_small(FrameHeader::new(kind::CANCEL, 0, 0, id as u64), b"");
+            }
+            while !write_queue.is_empty() {
+                let mut next = WireBuffer::default();
+                write_queue.fill(&mut writer, &mut next);
+                wire.extend(next.to_vec());
+            }
+
+            let stream = Scripted::new(wire, most);
+            let mut socket = FrameSocket::new(stream, to, &[], Instant::now());
+            let mut assembly = MessageAssembly::new(PIECE * 100, PIECE * 100);
+            let (mut came, mut cancelled, mut in_place) = (vec![None; lengths.len()], 0, 0);
+            let cx = &mut Context::from_waker(Waker::noop());
+            loop {
+                while let Some(received) = socket.next_or_piece(kind, &mut assembly).unwrap() {
+                    match received {
+                        Received::Piece(header, piece) => {
+                            in_place += 1;
+                            if let Assembled::Joined(whole) = assembly.take_in_place(&header, piece).unwrap() {
+                                prop_assert_eq!(came[header.id as usize].replace(whole.to_vec()), None);
+                            }
+                        }
+                        Received::Frames(message) => {
+                            let mut rest = &message[..];
+                            while let Some((header, payload)) = header::next(&mut rest).unwrap() {
+                                cancelled += usize::from(header.kind == kind::CANCEL);
+                                if header.kind == kind::CANCEL {
+                                    continue;
+                                }
+                                let whole = match assembly.take(&header, payload).unwrap() {
+                                    Assembled::Whole(whole) => whole.to_vec(),
+                                    Assembled::Joined(whole) => whole.to_vec(),
+                                    _ => continue,
+                                };
+                                prop_assert_eq!(came[header.id as usize].replace(whole), None);
+                            }
+                        }
+                    }
+                }
+                match socket.poll_read(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => break,
+                    Poll::Pending => {}
+                }
+            }
+            prop_assert!(!assembly.is_waiting() && socket.incoming.is_none());
+            prop_assert!(kind == kind::CALL || in_place == 0, "only the kind that was asked for");
+            let longest = lengths.iter().max().unwrap();
+            prop_assert!(in_place > 0 || kind == kind::REPLY || *longest <= PIECE || most > PIECE / 2);
+            prop_assert_eq!(cancelled, lengths.len());
+            for (id, came) in came.into_iter().enumerate() {
+                prop_assert!(came.is_some_and(|came| came == payload(id)), "{}", id);
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_socket_releases_the_memory_of_large_messages() {

@@ -15,6 +15,9 @@ use crate::untrusted_text::beginning;
 /// The longest message that is accepted. The longest frame fits with its header.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
 
+/// A message of so many bytes is large.
+const LARGE: usize = 16 << 10;
+
 /// The longest payload of a control frame.
 const LONGEST_CONTROL: usize = 125;
 
@@ -47,6 +50,16 @@ pub(crate) struct WebSocketReader {
     side: WebSocketRole,
     /// The received part of a message in fragments.
     fragments: Option<BytesMut>,
+    /// The message that is not complete, if it is a large one.
+    incomplete: Option<IncompleteMessage>,
+}
+
+/// A large message of which only the beginning has come.
+#[derive(Debug)]
+pub(super) struct IncompleteMessage {
+    pub(super) mask: Option<[u8; 4]>,
+    /// Where its payload is in the bytes that come.
+    pub(super) payload: Range<usize>,
 }
 
 /// The header of one WebSocket frame.
@@ -59,7 +72,7 @@ struct WebSocketFrame {
 
 impl WebSocketReader {
     pub(crate) fn new(side: WebSocketRole) -> Self {
-        Self { side, fragments: None }
+        Self { side, fragments: None, incomplete: None }
     }
 
     /// Takes the next message off the front of `buffer`. `None` until it is complete.
@@ -69,7 +82,13 @@ impl WebSocketReader {
                 return Ok(None);
             };
             if buffer.len() < frame.payload.end {
-                buffer.reserve(frame.payload.end - buffer.len());
+                let is_whole = frame.opcode == BINARY && frame.is_final && self.fragments.is_none();
+                if is_whole && frame.payload.len() >= LARGE {
+                    let WebSocketFrame { mask, payload, .. } = frame;
+                    self.incomplete = Some(IncompleteMessage { mask, payload });
+                } else {
+                    buffer.reserve(frame.payload.end - buffer.len());
+                }
                 return Ok(None);
             }
             buffer.advance(frame.payload.start);
@@ -106,6 +125,11 @@ impl WebSocketReader {
                 _ => return Err(Violation("fragments of WebSocket messages that don't belong together")),
             }
         }
+    }
+
+    /// If [`next`](Self::next) has returned nothing because of a large message, what is known of it. The buffer has no room for it yet.
+    pub(super) fn take_incomplete(&mut self) -> Option<IncompleteMessage> {
+        self.incomplete.take()
     }
 
     fn frame(&self, bytes: &[u8]) -> Result<Option<WebSocketFrame>, Violation> {
@@ -304,7 +328,8 @@ fn append(part: &[u8], key: Option<[u8; 4]>, at: usize, out: &mut Vec<u8>) -> us
     at + part.len()
 }
 
-fn mask(payload: &mut [u8], key: [u8; 4]) {
+/// Masks a payload, or unmasks it.
+pub(super) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();
