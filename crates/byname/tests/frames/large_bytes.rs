@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use byname::{Bytes, CallError, Client, Code, Context, Limits, Server, rpc};
+use byname::{Bytes, CallError, Client, Code, Context, Server, rpc};
 use serde::{Deserialize, Serialize};
 use tokio::task::yield_now;
 
@@ -61,7 +61,7 @@ const LENGTHS: [usize; 9] = [0, 1, 65_000, 65_535, 65_536, 65_537, 131_072, 1 <<
 
 async fn gone_over() -> Client {
     let functions = Server::new().method::<way>().method::<made>().method::<echoed>().method::<kept>();
-    let server = functions.method::<sorted>().limits(Limits { message: 4 << 20, ..Limits::default() });
+    let server = functions.method::<sorted>().limits(|limits| limits.message = 4 << 20);
     let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.expect("a free port");
     let client = Client::builder(bound.local_addr().to_string()).build().expect("an address");
     tokio::spawn(bound.into_future());
