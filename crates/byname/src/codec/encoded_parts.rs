@@ -96,14 +96,14 @@ pub(crate) fn total(left_out: &LeftOut) -> usize {
 }
 
 thread_local! {
-    static HANDED_OVER: RefCell<HandedOver> =
-        const { RefCell::new(HandedOver { decoded: None, serialized: None, left_out: Vec::new() }) };
+    static AROUND_SERDE: RefCell<AroundSerde> =
+        const { RefCell::new(AroundSerde { decoded: None, serialized: None, left_out: Vec::new() }) };
     /// The buffer that is being encoded. It is apart from the rest because every value is encoded so.
     static BUFFER: Cell<LeavingBuffer> = const { Cell::new(LeavingBuffer { address: 0, count: 0 }) };
 }
 
 /// What goes around serde.
-struct HandedOver {
+struct AroundSerde {
     /// The message that is being decoded.
     decoded: Option<Bytes>,
     /// The bytes that are being serialized.
@@ -122,8 +122,8 @@ struct LeavingBuffer {
 }
 
 /// `None` if nothing can be handed over because the thread ends.
-fn with<T>(access: impl FnOnce(&mut HandedOver) -> T) -> Option<T> {
-    HANDED_OVER.try_with(|handed_over| access(&mut handed_over.borrow_mut())).ok()
+fn with<T>(access: impl FnOnce(&mut AroundSerde) -> T) -> Option<T> {
+    AROUND_SERDE.try_with(|around| access(&mut around.borrow_mut())).ok()
 }
 
 /// Runs `decode`, which reads `message`. Large `Bytes` that make up at least half of `message` share its memory.
@@ -133,14 +133,14 @@ pub(crate) fn sharing<T>(message: &Bytes, decode: impl FnOnce() -> T) -> T {
 
     impl Drop for Outer {
         fn drop(&mut self) {
-            with(|handed_over| handed_over.decoded = self.0.take());
+            with(|around| around.decoded = self.0.take());
         }
     }
 
     if message.len() <= COPIED {
         return decode();
     }
-    let _outer = Outer(with(|handed_over| handed_over.decoded.replace(message.clone())).flatten());
+    let _outer = Outer(with(|around| around.decoded.replace(message.clone())).flatten());
     decode()
 }
 
@@ -149,8 +149,8 @@ pub(super) fn shared(bytes: &[u8]) -> Option<Bytes> {
     if bytes.len() <= COPIED {
         return None;
     }
-    with(|handed_over| {
-        let message = handed_over.decoded.as_ref()?;
+    with(|around| {
+        let message = around.decoded.as_ref()?;
         let (part, whole) = (bytes.as_ptr_range(), message.as_ptr_range());
         // The type may be decoding something else.
         let is_part = whole.start <= part.start && part.end <= whole.end;
@@ -189,7 +189,7 @@ impl Drop for LeavingScope {
 fn take_left_out() -> LeftOut {
     let buffer = BUFFER.get();
     BUFFER.set(LeavingBuffer { count: 0, ..buffer });
-    with(|HandedOver { left_out, .. }| left_out.split_off(left_out.len() - buffer.count)).unwrap_or_default()
+    with(|AroundSerde { left_out, .. }| left_out.split_off(left_out.len() - buffer.count)).unwrap_or_default()
 }
 
 /// Serializes `bytes` by `serialize`, which may [leave them out](leave_out).
@@ -199,14 +199,14 @@ pub(super) fn offering<T>(bytes: &Bytes, serialize: impl FnOnce() -> T) -> T {
 
     impl Drop for Offer {
         fn drop(&mut self) {
-            with(|handed_over| handed_over.serialized = None);
+            with(|around| around.serialized = None);
         }
     }
 
     if bytes.len() <= COPIED || BUFFER.get().address == 0 {
         return serialize();
     }
-    with(|handed_over| handed_over.serialized = Some(bytes.clone()));
+    with(|around| around.serialized = Some(bytes.clone()));
     let _offer = Offer;
     serialize()
 }
@@ -217,7 +217,7 @@ pub(super) fn leave_out(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     if bytes.len() <= COPIED || buffer.address != address(out) {
         return false;
     }
-    let is_left_out = with(|HandedOver { serialized, left_out, .. }| {
+    let is_left_out = with(|AroundSerde { serialized, left_out, .. }| {
         let offered = serialized.take_if(|offered| ptr::eq::<[u8]>(&**offered, bytes));
         let is_left_out = offered.is_some();
         left_out.extend(offered.map(|offered| (out.len(), offered)));
@@ -246,7 +246,7 @@ pub(super) fn put_back(out: &mut Vec<u8>, start: usize) {
     }
     let buffer = BUFFER.get();
     BUFFER.set(LeavingBuffer { count: buffer.count - behind, ..buffer });
-    let left_out = with(|HandedOver { left_out, .. }| left_out.split_off(left_out.len() - behind)).unwrap_or_default();
+    let left_out = with(|AroundSerde { left_out, .. }| left_out.split_off(left_out.len() - behind)).unwrap_or_default();
     join(out, left_out);
 }
 
@@ -263,7 +263,7 @@ fn each_behind(out: &mut Vec<u8>, start: usize, mut change: impl FnMut(&mut usiz
     if buffer.count == 0 || buffer.address != address(out) {
         return;
     }
-    with(|HandedOver { left_out, .. }| {
+    with(|AroundSerde { left_out, .. }| {
         let first = left_out.len() - buffer.count;
         left_out[first..].iter_mut().filter(|(at, _)| *at > start).for_each(|(at, _)| change(at));
     });
@@ -382,7 +382,7 @@ mod tests {
         let panics = || leaving_out(&mut Vec::new(), |out| codec::encode(Codec::MessagePack, &Panics, out));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert_eq!((BUFFER.get().address, BUFFER.get().count), (0, 0));
-        let left = with(|handed_over| (handed_over.left_out.len(), handed_over.serialized.is_some()));
+        let left = with(|around| (around.left_out.len(), around.serialized.is_some()));
         assert_eq!(left, Some((0, false)));
     }
 
