@@ -119,7 +119,7 @@ impl Caller for Calling {
 
     async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
         if self.by == By::MessagePack {
-            return Ok(payload::on(&self.client, bytes).await?);
+            return Ok(payload::on(&self.client, bytes.into()).await?.into());
         }
         let Base64(bytes) = payload_as_text::on(&self.client, Base64(bytes)).await?;
         Ok(bytes)
@@ -154,8 +154,8 @@ async fn record(users: Vec<User>) -> Vec<User> {
 }
 
 #[rpc]
-async fn payload(bytes: Bytes) -> Bytes {
-    work::payload(bytes)
+async fn payload(bytes: byname::Bytes) -> byname::Bytes {
+    work::payload(bytes.into()).into()
 }
 
 /// As the other peers send bytes in JSON.

@@ -226,8 +226,10 @@ impl CallRecord {
         match result {
             Ok(Returned::Stream(items)) => Ok(Returned::Stream(self.follow(items))),
             result => {
-                if let Ok(Returned::Value(ReturnedValue::Encoded(_, value))) = &result {
-                    self.sent(|| value.len());
+                match &result {
+                    Ok(Returned::Value(ReturnedValue::Encoded(_, value))) => self.sent(|| value.len()),
+                    Ok(Returned::Value(ReturnedValue::Parts(_, value))) => self.sent(|| value.len()),
+                    _ => {}
                 }
                 self.ended(&result);
                 result

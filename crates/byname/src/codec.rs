@@ -4,6 +4,7 @@ mod bytes;
 mod canonical_hash;
 mod compound_traits;
 mod decode_error_path;
+pub(crate) mod encoded_parts;
 #[cfg(test)]
 mod equivalence_tests;
 mod finite_floats;
@@ -28,6 +29,7 @@ use serde_core::de::DeserializeOwned;
 pub use self::bytes::Bytes;
 pub(crate) use self::canonical_hash::canonical_hash;
 pub(crate) use self::decode_error_path::ErrorPath;
+pub(crate) use self::encoded_parts::EncodedParts;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
 pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
@@ -112,6 +114,11 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
         Codec::Json => json::read(bytes, &mut serde_json::Deserializer::from_slice(bytes), PhantomData::<T>)
             .map_err(|error| why_unreadable::<T>(bytes, error)),
     }
+}
+
+/// As [`decode`]. Large [`Bytes`] in the value share the memory of `message` if they are at least half of it.
+pub(crate) fn decode_sharing<T: DeserializeOwned>(codec: Codec, message: &::bytes::Bytes) -> Result<T, String> {
+    encoded_parts::sharing(message, || decode(codec, message))
 }
 
 /// The message about MessagePack that is not a `T`: that of JSON, which is better known.

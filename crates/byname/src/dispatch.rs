@@ -29,7 +29,7 @@ use crate::call_semaphore::{HeldPermit, Permit};
 use crate::call_telemetry::{CallTelemetry, RecordedCall};
 use crate::catch_panic::{Panicked, caught};
 use crate::clock_and_chance::{RealInstant, real_now};
-use crate::codec::{self, Codec};
+use crate::codec::{self, Codec, EncodedParts, encoded_parts};
 use crate::console_access::{self, ConsoleToken, PageAsked};
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
@@ -540,9 +540,9 @@ impl Dispatch {
         };
         let (now, clock) = (Instant::now(), real_now());
         let begin = || match args {
-            CallArguments::Encoded(args) => {
+            CallArguments::Encoded(args) => encoded_parts::sharing(args.larger(), || {
                 self.begin(entry, name, origin, now, clock, ArgumentSource::encoded(&args, self.nesting()))
-            }
+            }),
             CallArguments::Query(pairs) => self.begin(entry, name, origin, now, clock, ArgumentSource::Query(&pairs)),
             CallArguments::Local(tuple) => self.begin(entry, name, origin, now, clock, ArgumentSource::Local(tuple)),
             CallArguments::Refused(error) => Err(error),
@@ -1014,7 +1014,7 @@ impl RunningFunction {
                 return Failure::Rpc(if self.context.is_final() { error.without_retry() } else { error });
             }
             FunctionResult::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
-            FunctionResult::Ok | FunctionResult::Items => {
+            FunctionResult::Ok | FunctionResult::OkWithout(_) | FunctionResult::Items => {
                 format!("`{name}` gave a value that went astray, which is a defect of byname")
             }
         };
@@ -1071,9 +1071,11 @@ pub(crate) struct SupervisedCall {
     timer: DeadlineTimer,
 }
 
-/// How a call ended at its first poll. Most have neither, so these are kept apart.
+/// How a call ended at its first poll. Most have none of these, so they are kept apart.
 struct InlineEnd {
     failure: Option<Box<Failure>>,
+    /// The value, if it is in parts. Then it is not in the buffer.
+    parts: Option<Box<EncodedParts>>,
     /// The headers of the reply.
     metadata: Option<Box<HeaderMap>>,
 }
@@ -1115,6 +1117,7 @@ impl SupervisedCall {
         let output = std::mem::replace(&mut running.output, ResultTarget::Local(None));
         let result = match outcome {
             FunctionResult::Ok => Ok(Returned::Value(output.into_value())),
+            FunctionResult::OkWithout(left_out) => Ok(Returned::Value(output.into_value_with(left_out))),
             outcome => Err(running.failure(outcome, || output.into_value())),
         };
         self.running = None;
@@ -1156,8 +1159,14 @@ impl SupervisedCall {
         let Poll::Ready(outcome) = polled else {
             return Poll::Pending;
         };
+        let mut parts = None;
         let failure = match outcome {
             FunctionResult::Ok => None,
+            FunctionResult::OkWithout(left_out) => {
+                let left_out = left_out.into_iter().map(|(at, bytes)| (at - start, bytes)).collect();
+                parts = Some(Box::new(EncodedParts::new(out.split_off(start), left_out)));
+                None
+            }
             outcome => {
                 let data = || ReturnedValue::Encoded(codec, out.split_off(start).into());
                 let failure = running.failure(outcome, data);
@@ -1168,7 +1177,7 @@ impl SupervisedCall {
         let context = &running.context;
         let metadata = context.has_reply_metadata().then(|| Box::new(context.take_reply_metadata()));
         self.running = None;
-        Poll::Ready(InlineEnd { failure, metadata })
+        Poll::Ready(InlineEnd { failure, parts, metadata })
     }
 }
 

@@ -20,13 +20,14 @@ mod shared_state;
 mod socket;
 mod stream_sender;
 pub(crate) mod websocket;
+mod wire_buffer;
 mod write_queue;
 
 pub(crate) use self::flow_control::{FlowControl, Found, SharedStreams};
-pub(crate) use self::message_assembly::{Assembled, MessageAssembly};
+pub(crate) use self::message_assembly::{Assembled, MessageAssembly, PieceInPlace};
 pub(crate) use self::shape_exchange::ShapeExchange;
 pub(crate) use self::shared_state::{SharedState, StateGuard};
-pub(crate) use self::socket::{FrameSocket, GivenUp, SocketEnd};
+pub(crate) use self::socket::{FrameSocket, GivenUp, Received, SocketEnd};
 pub(crate) use self::stream_sender::{SenderEnd, StreamSender, wake};
 pub(crate) use self::write_queue::{SPARE, WriteQueue};
 

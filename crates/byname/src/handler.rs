@@ -14,7 +14,8 @@ use serde_core::Serialize;
 pub(crate) use self::streaming_function::YieldedItems;
 pub use self::streaming_function::Yields;
 use crate::arguments::{self, Argument, FromArguments};
-use crate::codec::{self, Codec, ResultShape};
+use crate::codec::encoded_parts::{self, LeftOut};
+use crate::codec::{self, Codec, EncodedParts, ResultShape};
 use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
 use crate::method::{Method, MethodSpec, Param, SchemaFn, Source};
 use crate::outcome::{OwnMessage, ReturnedValue};
@@ -49,6 +50,14 @@ pub(crate) enum ResultTarget {
 }
 
 impl ResultTarget {
+    /// The value, from which these bytes were left out.
+    pub(crate) fn into_value_with(self, left_out: LeftOut) -> ReturnedValue {
+        match self {
+            ResultTarget::Encoded(codec, bytes) => ReturnedValue::Parts(codec, EncodedParts::new(bytes, left_out)),
+            other => other.into_value(),
+        }
+    }
+
     pub(crate) fn into_value(self) -> ReturnedValue {
         match self {
             ResultTarget::Encoded(codec, bytes) => ReturnedValue::Encoded(codec, bytes.into()),
@@ -62,6 +71,8 @@ impl ResultTarget {
 pub(crate) enum FunctionResult {
     /// A value, or the end of a stream.
     Ok,
+    /// A value whose large bytes are left out of the output.
+    OkWithout(LeftOut),
     /// More items. The function continues.
     Items,
     /// The function's own error.
@@ -567,12 +578,16 @@ where
             }
             ResultTarget::Encoded(codec, bytes) => {
                 let start = bytes.len();
-                match codec::encode_returned(*codec, &value, bytes) {
-                    Ok(ResultShape::Value | ResultShape::Ok) => FunctionResult::Ok,
+                let (shape, left_out) =
+                    encoded_parts::leaving_out(bytes, |bytes| codec::encode_returned(*codec, &value, bytes));
+                match shape {
+                    Ok(ResultShape::Value | ResultShape::Ok) => succeeded(left_out),
                     Ok(ResultShape::Err) => {
+                        encoded_parts::join(bytes, left_out);
                         FunctionResult::Method(Code::Unknown, OwnMessage::value(*codec, &bytes[start..]))
                     }
                     Ok(ResultShape::Ours) => {
+                        encoded_parts::join(bytes, left_out);
                         let ours = codec::decode(*codec, &bytes[start..]);
                         bytes.truncate(start);
                         ours.map_or_else(FunctionResult::Unencodable, FunctionResult::Rpc)
@@ -606,7 +621,7 @@ where
         let this = self.project();
         let result = ready!(this.future.poll(cx));
         Poll::Ready(match (result, &mut *out) {
-            (Ok(value), ResultTarget::Encoded(codec, bytes)) => encoded(*codec, &value, bytes, FunctionResult::Ok),
+            (Ok(value), ResultTarget::Encoded(codec, bytes)) => encoded(*codec, &value, bytes),
             (Ok(value), ResultTarget::Local(slot)) => {
                 *slot = Some(Box::new(value));
                 FunctionResult::Ok
@@ -660,14 +675,20 @@ fn own_error<E: Serialize + Send + 'static>(
     }
 }
 
-/// Appends `value` and returns `outcome`. If it can't be encoded, nothing is appended.
-fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>, outcome: FunctionResult) -> FunctionResult {
+/// Appends a success. If it can't be encoded, nothing is appended.
+fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>) -> FunctionResult {
     let start = bytes.len();
-    match codec::encode(codec, value, bytes) {
-        Ok(()) => outcome,
+    let (encoded, left_out) = encoded_parts::leaving_out(bytes, |bytes| codec::encode(codec, value, bytes));
+    match encoded {
+        Ok(()) => succeeded(left_out),
         Err(why) => {
             bytes.truncate(start);
             FunctionResult::Unencodable(why)
         }
     }
+}
+
+/// A value, from which these bytes were left out.
+fn succeeded(left_out: LeftOut) -> FunctionResult {
+    if left_out.is_empty() { FunctionResult::Ok } else { FunctionResult::OkWithout(left_out) }
 }

@@ -169,6 +169,7 @@ impl StoredReply {
         let Reply { result, metadata } = reply;
         let outcome = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) => StoredOutcome::Value(codec, value),
+            Ok(Returned::Value(ReturnedValue::Parts(codec, parts))) => StoredOutcome::Value(codec, parts.join()),
             Err(Failure::Method { error, data: ReturnedValue::Encoded(codec, data) }) => {
                 StoredOutcome::Method { error, codec, data }
             }

@@ -10,7 +10,7 @@ use std::any::Any;
 use bytes::Bytes;
 
 pub(crate) use self::items::Items;
-use crate::codec::{self, Codec};
+use crate::codec::{self, Codec, EncodedParts};
 use crate::error::{Code, Error, Executed, Kind};
 use crate::untrusted_text::{beginning, excerpt};
 
@@ -24,17 +24,27 @@ pub enum Returned {
 /// One value.
 pub enum ReturnedValue {
     Encoded(Codec, Bytes),
+    /// As [`Encoded`](Self::Encoded), with large bytes in it that are not copied.
+    Parts(Codec, EncodedParts),
     /// The value itself, for a caller in the same process.
     Local(Box<dyn Any + Send>),
 }
 
 impl ReturnedValue {
+    /// The same value, in one piece if it was in parts.
+    pub(crate) fn join(self) -> Self {
+        match self {
+            ReturnedValue::Parts(codec, parts) => ReturnedValue::Encoded(codec, parts.join()),
+            other => other,
+        }
+    }
+
     /// The value as JSON; `None` if it was never encoded.
     pub(crate) fn into_json(self) -> Option<Bytes> {
-        match self {
+        match self.join() {
             ReturnedValue::Encoded(Codec::Json, text) => Some(text),
             ReturnedValue::Encoded(Codec::MessagePack, bytes) => codec::to_json(&bytes).ok().map(Bytes::from),
-            ReturnedValue::Local(_) => None,
+            ReturnedValue::Parts(..) | ReturnedValue::Local(_) => None,
         }
     }
 }

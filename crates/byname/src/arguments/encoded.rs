@@ -29,6 +29,11 @@ impl EncodedArguments {
         Self { codec, positional: Bytes::new(), keyword: map }
     }
 
+    /// The longer one of the array and the map.
+    pub(crate) fn larger(&self) -> &Bytes {
+        if self.positional.len() > self.keyword.len() { &self.positional } else { &self.keyword }
+    }
+
     /// The same arguments in that codec.
     pub(crate) fn into_codec(self, codec: Codec) -> Result<Self, Error> {
         let to: fn(&[u8]) -> Result<Vec<u8>, String> = match (self.codec, codec) {

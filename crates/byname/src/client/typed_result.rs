@@ -52,7 +52,7 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
                     Err(_) => error,
                 })
             }
-            Err(Failure::Method { error, data: ReturnedValue::Local(_) }) => Err(error),
+            Err(Failure::Method { error, data: ReturnedValue::Parts(..) | ReturnedValue::Local(_) }) => Err(error),
         }
     }
 
@@ -95,6 +95,9 @@ where
                     Err(why) => CallError::Rpc(unreadable(name, "own error", &why, std::any::type_name::<E>())),
                 })
             }
+            Err(Failure::Method { error, data: data @ ReturnedValue::Parts(..) }) => {
+                Self::read(name, Err(Failure::Method { error, data: data.join() }))
+            }
             Err(Failure::Method { data: ReturnedValue::Local(data), .. }) => Err(match data.downcast() {
                 Ok(error) => CallError::Method(*error),
                 Err(_) => CallError::Rpc(unreadable(name, "own error", "another type", std::any::type_name::<E>())),
@@ -128,9 +131,9 @@ fn read_item<T: DeserializeOwned>(name: &str, codec: Codec, item: &[u8]) -> Resu
 
 fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> Result<T, Error> {
     match returned {
-        Returned::Value(ReturnedValue::Encoded(codec, bytes)) => {
-            codec::decode(codec, &bytes).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>()))
-        }
+        Returned::Value(value @ ReturnedValue::Parts(..)) => read_value(name, Returned::Value(value.join())),
+        Returned::Value(ReturnedValue::Encoded(codec, bytes)) => codec::decode_sharing(codec, &bytes)
+            .map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>())),
         Returned::Value(ReturnedValue::Local(value)) => match value.downcast() {
             Ok(value) => Ok(*value),
             Err(_) => Err(unreadable(name, "reply", "another type", std::any::type_name::<T>())),

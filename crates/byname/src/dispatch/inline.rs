@@ -18,7 +18,7 @@ use crate::call_semaphore::CallPermits;
 use crate::call_telemetry::RecordedCall;
 use crate::clock_and_chance::RealInstant;
 use crate::codec::Codec;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
@@ -122,11 +122,19 @@ impl InlineCall<'_> {
             return Polled::Running(RunningCall::Function(supervised.instrument(span), recorded));
         }
         let (failure, metadata) = match tried {
-            Ok(Some(InlineEnd { failure: None, metadata })) => {
+            Ok(Some(InlineEnd { failure: None, parts: None, metadata })) => {
                 recorded.record(&Ok(()));
                 return Polled::Value(metadata);
             }
-            Ok(Some(InlineEnd { failure: Some(failure), metadata })) => (*failure, metadata),
+            Ok(Some(InlineEnd { failure: None, parts: Some(parts), metadata })) => {
+                recorded.record(&Ok(()));
+                let result = Ok(Returned::Value(ReturnedValue::Parts(codec, *parts)));
+                return Polled::Reply(Reply {
+                    result,
+                    metadata: metadata.map(|metadata| *metadata).unwrap_or_default(),
+                });
+            }
+            Ok(Some(InlineEnd { failure: Some(failure), metadata, .. })) => (*failure, metadata),
             Ok(None) => unreachable!("a call that is not done is running"),
             Err(error) => (Failure::Rpc(error), None),
         };

@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::header::{self, FrameHeader, flag, kind};
 use super::payload::{self, Hello, load, stream};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
-use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
+use super::{Assembled, MessageAssembly, PIECE, PieceInPlace, Violation};
+#[cfg(test)]
+use super::{WriteQueue, wire_buffer::WireBuffer};
 
 /// The data: the side that reads (lowest bit), the number of cuts (upper four bits), the cuts, the bytes.
 pub fn websocket(data: &[u8]) {
@@ -173,7 +175,17 @@ pub fn assembly(data: &[u8]) {
             let so_far = sent.entry(key).or_default();
             so_far.extend_from_slice(&payload);
             let all = so_far.len();
-            match assembly.take(&header, &payload) {
+            let announced = FrameHeader { length: payload.len() as u32, ..header };
+            let lent = if what & 0x80 != 0 { assembly.lend(&announced) } else { None };
+            let taken = match lent {
+                Some(mut buffer) => {
+                    let from = buffer.len();
+                    buffer.extend_from_slice(&payload);
+                    assembly.take_in_place(&header, PieceInPlace { buffer, from })
+                }
+                None => assembly.take(&header, &payload),
+            };
+            match taken {
                 Ok(Assembled::Part) => assert!(header.has(flag::MORE)),
                 Ok(whole @ (Assembled::Whole(_) | Assembled::Joined(_))) => {
                     assert!(!header.has(flag::MORE) && all <= largest);
@@ -250,9 +262,9 @@ pub(crate) fn headers(side: WebSocketRole, wire: &[u8]) -> (Vec<FrameHeader>, Op
 /// The frames that a queue sends next, with their payloads.
 #[cfg(test)]
 pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
-    let mut wire = Vec::new();
+    let mut wire = WireBuffer::default();
     queue.fill(&mut WebSocketWriter::new(WebSocketRole::Server), &mut wire);
-    let (messages, violation) = messages(WebSocketRole::Client, [&wire[..]]);
+    let (messages, violation) = messages(WebSocketRole::Client, [&wire.to_vec()[..]]);
     assert_eq!(violation, None);
     let mut frames = Vec::new();
     for message in messages {

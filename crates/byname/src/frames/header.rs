@@ -62,7 +62,7 @@ impl FrameHeader {
         bytes
     }
 
-    fn read(bytes: &[u8; HEADER]) -> Self {
+    pub(super) fn read(bytes: &[u8; HEADER]) -> Self {
         let [l0, l1, l2, l3, kind, flags, n0, n1, i0, i1, i2, i3, i4, i5, i6, i7] = *bytes;
         Self {
             length: u32::from_be_bytes([l0, l1, l2, l3]),

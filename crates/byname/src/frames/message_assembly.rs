@@ -38,10 +38,34 @@ struct MessagePart {
 #[derive(Debug)]
 enum AssemblyState {
     Kept(Vec<u8>),
+    /// Its so many bytes are [lent](MessageAssembly::lend).
+    Lent(usize),
     /// Nothing of it is kept. Its sender is told at its end.
     TooLarge,
     /// Its sender was told. The rest of it is ignored.
     Refused,
+}
+
+/// A piece of a large message that was read into the buffer of the message, where it begins at `from`.
+#[derive(Debug)]
+pub(crate) struct PieceInPlace {
+    pub(super) buffer: Vec<u8>,
+    pub(super) from: usize,
+}
+
+/// The payload of a frame.
+enum ReceivedPiece<'p> {
+    Elsewhere(&'p [u8]),
+    InPlace(PieceInPlace),
+}
+
+impl ReceivedPiece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Elsewhere(payload) => payload.len(),
+            Self::InPlace(PieceInPlace { buffer, from }) => buffer.len() - from,
+        }
+    }
 }
 
 /// What a frame completes.
@@ -77,11 +101,57 @@ impl MessageAssembly {
         !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, AssemblyState::Refused))
     }
 
+    /// Lends the buffer of the message of which this frame is a piece, so that the piece can be read into it and
+    /// [taken](Self::take_in_place). `None` if it is no piece, or one of a message of which nothing is kept.
+    pub(super) fn lend(&mut self, header: &FrameHeader) -> Option<Vec<u8>> {
+        let length = header.length as usize;
+        let likely = self.likely_now();
+        match self.parts.get_mut(&(header.kind, header.id)) {
+            Some(MessagePart { state, .. }) => match state {
+                AssemblyState::Kept(bytes) if bytes.len() + length <= self.largest => {
+                    let lent = AssemblyState::Lent(bytes.len());
+                    match std::mem::replace(state, lent) {
+                        AssemblyState::Kept(bytes) => Some(bytes),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            },
+            None if header.has(flag::MORE) && length <= self.largest => {
+                let mut bytes = self.spares.take().unwrap_or_default();
+                bytes.reserve_exact(likely.max(length));
+                Some(bytes)
+            }
+            None => None,
+        }
+    }
+
+    /// How much room the next message that begins gets at once. The room for all messages together stays within the window.
+    fn likely_now(&self) -> usize {
+        if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 }
+    }
+
     pub(crate) fn take<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<Assembled<'p>, Violation> {
+        self.take_piece(header, ReceivedPiece::Elsewhere(payload))
+    }
+
+    /// As [`take`](Self::take), of a piece that was read into the buffer that was lent for it.
+    pub(crate) fn take_in_place(
+        &mut self,
+        header: &FrameHeader,
+        piece: PieceInPlace,
+    ) -> Result<Assembled<'static>, Violation> {
+        self.take_piece(header, ReceivedPiece::InPlace(piece))
+    }
+
+    fn take_piece<'p>(&mut self, header: &FrameHeader, payload: ReceivedPiece<'p>) -> Result<Assembled<'p>, Violation> {
         let key = (header.kind, header.id);
         let more = header.has(flag::MORE);
         let begins = !self.has_begun(header);
-        if begins && !more {
+        if begins
+            && !more
+            && let ReceivedPiece::Elsewhere(payload) = payload
+        {
             return Ok(match payload.len() > self.largest {
                 true => Assembled::TooLarge,
                 false => Assembled::Whole(payload),
@@ -90,26 +160,34 @@ impl MessageAssembly {
         if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
             return Err(Violation("more unfinished messages than 4096"));
         }
-        // The room for all messages together stays within the window.
-        let likely = if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 };
+        let (likely, length) = (self.likely_now(), payload.len());
         let part = self
             .parts
             .entry(key)
             .or_insert_with(|| MessagePart { state: AssemblyState::Kept(Vec::new()), is_still: false });
         // A piece without bytes is no progress.
-        part.is_still &= payload.is_empty();
-        if let AssemblyState::Kept(bytes) = &mut part.state {
-            if bytes.len() + payload.len() > self.largest {
-                self.kept -= bytes.len();
+        part.is_still &= length == 0;
+        let so_far = part.state.kept();
+        match (&mut part.state, payload) {
+            (AssemblyState::Kept(_) | AssemblyState::Lent(_), _) if so_far + length > self.largest => {
+                self.kept -= so_far;
                 part.state = AssemblyState::TooLarge;
-            } else {
-                self.kept += payload.len();
-                if bytes.is_empty() && likely > payload.len() {
+            }
+            (AssemblyState::Kept(bytes), ReceivedPiece::Elsewhere(payload)) => {
+                self.kept += length;
+                if bytes.is_empty() && likely > length {
                     *bytes = self.spares.take().unwrap_or_default();
                     bytes.reserve_exact(likely);
                 }
                 bytes.extend_from_slice(payload);
             }
+            (AssemblyState::Kept(_) | AssemblyState::Lent(_), ReceivedPiece::InPlace(piece)) => {
+                self.kept += length;
+                part.state = AssemblyState::Kept(piece.buffer);
+            }
+            // The piece whose buffer was lent comes next.
+            (AssemblyState::Lent(_), ReceivedPiece::Elsewhere(_))
+            | (AssemblyState::TooLarge | AssemblyState::Refused, _) => {}
         }
         if self.kept > self.window {
             return Err(Violation("more bytes of unfinished messages than the window allows"));
@@ -121,12 +199,14 @@ impl MessageAssembly {
             Some(AssemblyState::Kept(whole)) => {
                 self.kept -= whole.len();
                 self.likely = whole.len() + whole.len() / 16;
+                // A value that shares the message holds the whole buffer, which may have had room for a longer message.
+                let fitting = (whole.len() < whole.capacity() / 2).then(|| Bytes::copy_from_slice(&whole));
                 let whole = Bytes::from(whole);
                 self.spares.keep(&whole);
-                Assembled::Joined(whole)
+                Assembled::Joined(fitting.unwrap_or(whole))
             }
             Some(AssemblyState::TooLarge) => Assembled::TooLarge,
-            Some(AssemblyState::Refused) | None => Assembled::Part,
+            Some(AssemblyState::Lent(_) | AssemblyState::Refused) | None => Assembled::Part,
         })
     }
 
@@ -150,16 +230,19 @@ impl MessageAssembly {
         self.spares.tidy(now)
     }
 
-    /// Refuses the messages of which nothing came since the last call of this. Returns their kinds and ids.
-    pub(crate) fn refuse_still(&mut self) -> Vec<(u8, u64)> {
+    /// Refuses the messages of which nothing came since the last call of this. Returns their kinds and ids. `is_reading` says
+    /// that a part of the piece has come whose buffer is lent.
+    pub(crate) fn refuse_still(&mut self, is_reading: bool) -> Vec<(u8, u64)> {
         let mut refused = Vec::new();
         for (key, part) in &mut self.parts {
+            if is_reading && matches!(part.state, AssemblyState::Lent(_)) {
+                continue;
+            }
             if matches!(part.state, AssemblyState::Refused) || !std::mem::replace(&mut part.is_still, true) {
                 continue;
             }
-            if let AssemblyState::Kept(bytes) = std::mem::replace(&mut part.state, AssemblyState::Refused) {
-                self.kept -= bytes.len();
-            }
+            self.kept -= part.state.kept();
+            part.state = AssemblyState::Refused;
             refused.push(*key);
         }
         refused
@@ -170,8 +253,8 @@ impl MessageAssembly {
         let kept = &mut self.kept;
         self.parts.retain(|(_, id), part| {
             let is_wanted = wanted(*id);
-            if !is_wanted && let AssemblyState::Kept(bytes) = &part.state {
-                *kept -= bytes.len();
+            if !is_wanted {
+                *kept -= part.state.kept();
             }
             is_wanted
         });
@@ -179,8 +262,19 @@ impl MessageAssembly {
 
     /// Drops a message that won't be completed.
     pub(crate) fn forget(&mut self, kind: u8, id: u64) {
-        if let Some(MessagePart { state: AssemblyState::Kept(bytes), .. }) = self.parts.remove(&(kind, id)) {
-            self.kept -= bytes.len();
+        if let Some(part) = self.parts.remove(&(kind, id)) {
+            self.kept -= part.state.kept();
+        }
+    }
+}
+
+impl AssemblyState {
+    /// How many bytes are kept of it.
+    fn kept(&self) -> usize {
+        match self {
+            Self::Kept(bytes) => bytes.len(),
+            Self::Lent(length) => *length,
+            Self::TooLarge | Self::Refused => 0,
         }
     }
 }
@@ -228,13 +322,13 @@ mod tests {
         for id in [1, 2] {
             assert_eq!(assembly.take(&piece(id, true), b"ab"), Ok(Assembled::Part));
         }
-        assert!(assembly.refuse_still().is_empty(), "both have just come");
+        assert!(assembly.refuse_still(false).is_empty(), "both have just come");
         assert_eq!(assembly.take(&piece(1, true), b""), Ok(Assembled::Part));
         assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Assembled::Part));
-        assert_eq!(assembly.refuse_still(), [(kind::CALL, 1)]);
+        assert_eq!(assembly.refuse_still(false), [(kind::CALL, 1)]);
         assert_eq!((assembly.kept, assembly.is_waiting()), (3, true));
         assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(assembled(b"abcd")));
-        assert!(!assembly.is_waiting() && assembly.refuse_still().is_empty());
+        assert!(!assembly.is_waiting() && assembly.refuse_still(false).is_empty());
         assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(Assembled::Part));
         assert!(!assembly.has_begun(&piece(1, false)));
     }
@@ -253,6 +347,22 @@ mod tests {
         }
         assert!([2, 3].iter().all(|id| room(&assembly, *id) >= 1020));
         assert!(room(&assembly, 4) < 100, "it is one too many");
+    }
+
+    #[test]
+    fn a_message_holds_no_more_than_twice_its_length() {
+        let mut assembly = MessageAssembly::new(3000, 3000);
+        for length in [900, 300, 900, 440, 900, 470] {
+            assert_eq!(assembly.take(&piece(1, true), &vec![1; length]), Ok(Assembled::Part));
+            let Ok(Assembled::Joined(whole)) = assembly.take(&piece(1, false), &[2]) else { panic!("it is whole") };
+            assert_eq!((whole.len(), whole.last()), (length + 1, Some(&2)));
+            assembly.spares = BufferPool::new(3000);
+            let buffer = whole.try_into_mut().expect("nobody else has it");
+            assert!(buffer.capacity() <= 2 * buffer.len(), "{} for {}", buffer.capacity(), buffer.len());
+            // The next message is put into a buffer of this size.
+            let spare = Bytes::from(vec![0; 960]);
+            assembly.spares.keep(&spare);
+        }
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! A TCP connection that carries frames: [`FrameSocket`].
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use super::header::{FrameHeader, HEADER};
 use super::keepalive::{Keepalive, KeepaliveAction};
-use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
-use super::{Violation, WriteQueue};
+use super::message_assembly::PieceInPlace;
+use super::websocket::{self, IncompleteMessage, WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
+use super::wire_buffer::{SLICES, WireBuffer};
+use super::{MessageAssembly, Violation, WriteQueue};
 use crate::deadline::later;
 
 /// The room for one read, at first and at most. After a read that fills it the next one gets more.
@@ -23,6 +26,9 @@ const READ: usize = 64 << 10;
 /// The most room that stays reserved for the next write and for the next read.
 const WRITE_ROOM: usize = 5 << 18;
 const READ_ROOM: usize = 256 << 10;
+
+/// The room for the read after a piece of a large message, for the headers of the next one.
+const AFTER_PIECE: usize = 1 << 10;
 
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
@@ -37,9 +43,12 @@ pub(crate) struct FrameSocket<S> {
     /// The most room that `read` has had. Messages that were taken share its memory, so its own capacity doesn't show it.
     most_room: usize,
     reader: WebSocketReader,
+    /// The piece of a large message that is being read into the buffer of its message.
+    incoming: Option<IncomingPiece>,
+    /// Whether the last read was the end of such a piece, which another one probably follows.
+    is_after_piece: bool,
     writer: WebSocketWriter,
-    wire: Vec<u8>,
-    written: usize,
+    wire: WireBuffer,
     /// Whether the stream holds bytes that it has not passed on.
     is_unflushed: bool,
     /// Whether some bytes were written of what was taken from the queue last.
@@ -56,6 +65,27 @@ pub(crate) struct FrameSocket<S> {
     has_read: bool,
     keepalive: Keepalive,
     blocked_since: Option<Instant>,
+}
+
+/// What has come.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A message with whole frames.
+    Frames(Bytes),
+    /// A piece of a large message, in the buffer of its message.
+    Piece(FrameHeader, PieceInPlace),
+}
+
+/// A piece that is being read into the buffer of its message.
+#[derive(Debug)]
+struct IncomingPiece {
+    header: FrameHeader,
+    mask: Option<[u8; 4]>,
+    piece: PieceInPlace,
+    /// How many bytes have not come.
+    left: usize,
+    /// Whether some have come since the last [`is_reading_piece`](FrameSocket::is_reading_piece).
+    has_grown: bool,
 }
 
 /// Why a connection is given up.
@@ -103,15 +133,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     pub(crate) fn new(stream: S, side: WebSocketRole, early: &[u8], now: Instant) -> Self {
         let mut read = BytesMut::with_capacity(FIRST_READ.max(early.len()));
         read.extend_from_slice(early);
+        let shares = side == WebSocketRole::Server && stream.is_write_vectored();
         Self {
             stream,
             read,
             room: FIRST_READ,
             most_room: 0,
             reader: WebSocketReader::new(side),
+            incoming: None,
+            is_after_piece: false,
             writer: WebSocketWriter::new(side),
-            wire: Vec::new(),
-            written: 0,
+            wire: WireBuffer::new(shares),
             is_unflushed: false,
             has_begun: false,
             is_full: false,
@@ -124,20 +156,91 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
     }
 
+    /// The next complete message of frames, or the next piece of a message of this kind, which may be in place.
+    pub(crate) fn next_or_piece(
+        &mut self,
+        kind: u8,
+        assembly: &mut MessageAssembly,
+    ) -> Result<Option<Received>, Violation> {
+        if let Some(incoming) = self.incoming.take_if(|incoming| incoming.left == 0) {
+            let IncomingPiece { header, mask, mut piece, .. } = incoming;
+            if let Some(key) = mask {
+                websocket::mask(&mut piece.buffer[piece.from..], key);
+            }
+            self.is_after_piece = true;
+            return Ok(Some(Received::Piece(header, piece)));
+        }
+        if self.incoming.is_some() {
+            return Ok(None);
+        }
+        if let Some(frames) = self.next_message()? {
+            return Ok(Some(Received::Frames(frames)));
+        }
+        if let Some(message) = self.reader.take_incomplete()
+            && !self.begin_piece(&message, kind, assembly)
+        {
+            self.read.reserve(message.payload.end - self.read.len());
+        }
+        Ok(None)
+    }
+
+    /// Begins to read a message into the buffer of which it is a piece. Returns `false` if it is something else.
+    #[cold]
+    fn begin_piece(&mut self, message: &IncompleteMessage, kind: u8, assembly: &mut MessageAssembly) -> bool {
+        let Some(Some(header)) = self.read.get(message.payload.start..).map(|payload| payload.first_chunk::<HEADER>())
+        else {
+            return false;
+        };
+        let mut header = *header;
+        if let Some(key) = message.mask {
+            websocket::mask(&mut header, key);
+        }
+        let header = FrameHeader::read(&header);
+        let length = header.length as usize;
+        if header.kind != kind || length + HEADER != message.payload.len() {
+            return false;
+        }
+        let Some(mut buffer) = assembly.lend(&header) else {
+            return false;
+        };
+        self.read.advance(message.payload.start + HEADER);
+        let from = buffer.len();
+        buffer.reserve(length);
+        buffer.extend_from_slice(&self.read);
+        let left = length - self.read.len();
+        self.read.clear();
+        let piece = PieceInPlace { buffer, from };
+        self.incoming = Some(IncomingPiece { header, mask: message.mask, piece, left, has_grown: true });
+        true
+    }
+
+    /// Whether bytes of a piece have come that is being read, since the last call of this.
+    pub(crate) fn is_reading_piece(&mut self) -> bool {
+        self.incoming.as_mut().is_some_and(|incoming| std::mem::take(&mut incoming.has_grown))
+    }
+
     /// The next complete message of frames.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Violation> {
+        let next = self.next_message()?;
+        if let Some(message) = self.reader.take_incomplete() {
+            self.read.reserve(message.payload.end - self.read.len());
+        }
+        Ok(next)
+    }
+
+    fn next_message(&mut self) -> Result<Option<Bytes>, Violation> {
         while let Some(message) = self.reader.next(&mut self.read)? {
             match message {
                 WebSocketMessage::Binary(frames) => return Ok(Some(frames.freeze())),
                 WebSocketMessage::Ping(payload) => {
                     self.make_room();
                     self.pongs += payload.len() + 2;
-                    self.writer.pong(&payload, &mut self.wire);
+                    self.writer.pong(&payload, self.wire.own());
                 }
                 WebSocketMessage::Pong => {}
                 WebSocketMessage::Close => {
                     self.is_closed = true;
-                    self.writer.close(1000, "", &mut self.wire);
+                    self.writer.close(1000, "", self.wire.own());
                     return Ok(None);
                 }
             }
@@ -155,6 +258,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
+        if let Some(incoming) = &mut self.incoming {
+            let buffer = &mut (&mut incoming.piece.buffer).limit(incoming.left);
+            return match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer))? {
+                0 => Poll::Ready(Err(SocketEnd::Closed)),
+                count => {
+                    incoming.left -= count;
+                    incoming.has_grown = true;
+                    self.has_read = true;
+                    Poll::Ready(Ok(()))
+                }
+            };
+        }
         if self.most_room > READ_ROOM && self.read.is_empty() {
             self.release_read();
         }
@@ -163,9 +278,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
         self.most_room = self.most_room.max(self.read.capacity());
         let there_is = self.read.capacity() - self.read.len();
-        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
+        // What is read here of a piece is copied to its message.
+        let most = if self.is_after_piece { AFTER_PIECE } else { usize::MAX };
+        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut (&mut self.read).limit(most)))? {
             0 => Poll::Ready(Err(SocketEnd::Closed)),
             count => {
+                self.is_after_piece = false;
                 if count == there_is {
                     self.room = (self.room * 4).min(READ);
                 }
@@ -195,9 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     fn make_room(&mut self) {
         if self.has_written_all() {
-            self.wire.clear();
-            self.wire.shrink_to(WRITE_ROOM);
-            self.written = 0;
+            self.wire.clear(WRITE_ROOM);
         }
     }
 
@@ -211,7 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     #[cold]
     fn release(&mut self) {
         if self.has_written_all() {
-            (self.wire, self.written) = (Vec::new(), 0);
+            self.wire.clear(0);
         }
         if self.read.is_empty() {
             self.release_read();
@@ -225,13 +341,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     fn poll_unwritten(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.wire.len() {
-            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]);
+        while !self.wire.is_written() {
+            let stream = Pin::new(&mut self.stream);
+            let polled = match self.wire.single() {
+                Some(bytes) => stream.poll_write(cx, bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = self.wire.slices(&mut slices);
+                    stream.poll_write_vectored(cx, &slices[..count])
+                }
+            };
             let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
             match ready!(polled)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
-                    self.written += count;
+                    self.wire.advance(count);
                     self.is_unflushed = true;
                     self.has_begun = true;
                     self.has_progressed |= was_full;
@@ -249,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     /// Whether everything that was taken from the queue is written.
     pub(crate) fn has_written_all(&self) -> bool {
-        self.written == self.wire.len() && !self.is_unflushed
+        self.wire.is_written() && !self.is_unflushed
     }
 
     /// Whether no byte is written of what was taken from the queue last.
@@ -273,7 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
             KeepaliveAction::At(at) => at,
             KeepaliveAction::Ask => {
                 self.release();
-                self.writer.ping(&mut self.wire);
+                self.writer.ping(self.wire.own());
                 return Ok(now);
             }
             KeepaliveAction::Dead => return Err(GivenUp::Silent),
@@ -310,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     /// Sends a close frame with a code of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str) {
-        self.writer.close(code, why, &mut self.wire);
+        self.writer.close(code, why, self.wire.own());
     }
 
     /// Ignores what still comes, until the peer has closed as well.
@@ -333,9 +457,87 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::header::{FrameHeader, kind};
+    use crate::frames::fuzzing::Scripted;
+    use crate::frames::header::kind;
+    use crate::frames::{Assembled, PIECE, header};
+
+    proptest! {
+        #[test]
+        fn messages_arrive_however_they_are_read_and_pieces_in_place(
+            lengths in proptest::collection::vec(prop_oneof![0..600usize, PIECE - 40..PIECE * 4], 1..8),
+            most in prop_oneof![1000..PIECE, PIECE..PIECE * 8],
+            from_client: bool,
+            kind in prop_oneof![Just(kind::CALL), Just(kind::REPLY)],
+        ) {
+            let (from, to) = match from_client {
+                true => (WebSocketRole::Client, WebSocketRole::Server),
+                false => (WebSocketRole::Server, WebSocketRole::Client),
+            };
+            let (mut write_queue, mut writer, mut wire) = (WriteQueue::new(), WebSocketWriter::new(from), Vec::new());
+            write_queue.set_window(PIECE * 8);
+            let payload = |id: usize| (0..lengths[id]).map(|at| (at ^ at >> 8 ^ id) as u8).collect::<Vec<_>>();
+            for id in 0..lengths.len() {
+                write_queue.put_bytes(FrameHeader::new(kind::CALL, 0, 0, id as u64), payload(id).into());
+                write_queue.put_small(FrameHeader::new(kind::CANCEL, 0, 0, id as u64), b"");
+            }
+            while !write_queue.is_empty() {
+                let mut next = WireBuffer::default();
+                write_queue.fill(&mut writer, &mut next);
+                wire.extend(next.to_vec());
+            }
+
+            let stream = Scripted::new(wire, most);
+            let mut socket = FrameSocket::new(stream, to, &[], Instant::now());
+            let mut assembly = MessageAssembly::new(PIECE * 100, PIECE * 100);
+            let (mut came, mut cancelled, mut in_place) = (vec![None; lengths.len()], 0, 0);
+            let cx = &mut Context::from_waker(Waker::noop());
+            loop {
+                while let Some(received) = socket.next_or_piece(kind, &mut assembly).unwrap() {
+                    match received {
+                        Received::Piece(header, piece) => {
+                            in_place += 1;
+                            if let Assembled::Joined(whole) = assembly.take_in_place(&header, piece).unwrap() {
+                                prop_assert_eq!(came[header.id as usize].replace(whole.to_vec()), None);
+                            }
+                        }
+                        Received::Frames(message) => {
+                            let mut rest = &message[..];
+                            while let Some((header, payload)) = header::next(&mut rest).unwrap() {
+                                cancelled += usize::from(header.kind == kind::CANCEL);
+                                if header.kind == kind::CANCEL {
+                                    continue;
+                                }
+                                let whole = match assembly.take(&header, payload).unwrap() {
+                                    Assembled::Whole(whole) => whole.to_vec(),
+                                    Assembled::Joined(whole) => whole.to_vec(),
+                                    _ => continue,
+                                };
+                                prop_assert_eq!(came[header.id as usize].replace(whole), None);
+                            }
+                        }
+                    }
+                }
+                match socket.poll_read(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => break,
+                    Poll::Pending => {}
+                }
+            }
+            prop_assert!(!assembly.is_waiting() && socket.incoming.is_none());
+            prop_assert!(kind == kind::CALL || in_place == 0, "only the kind that was asked for");
+            let longest = lengths.iter().max().unwrap();
+            prop_assert!(in_place > 0 || kind == kind::REPLY || *longest <= PIECE || most > PIECE / 2);
+            prop_assert_eq!(cancelled, lengths.len());
+            for (id, came) in came.into_iter().enumerate() {
+                prop_assert!(came.is_some_and(|came| came == payload(id)), "{}", id);
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_socket_releases_the_memory_of_large_messages() {
@@ -346,7 +548,7 @@ mod tests {
         let mut write_queue = WriteQueue::new();
         // One message of almost 1 MiB in one frame, which other implementations may send, and then many frames at once.
         let long = vec![7; (1 << 20) - 100];
-        writes.writer.binary(&[&long], &mut writes.wire);
+        writes.writer.binary(&[&long], writes.wire.own());
         for id in 0..4096 {
             write_queue.put(FrameHeader::new(kind::CALL, 0, 0, id), |frames| frames.extend_from_slice(&[7; 1000]));
         }

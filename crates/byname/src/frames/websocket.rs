@@ -4,15 +4,19 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::header::HEADER;
+use super::wire_buffer::WireBuffer;
 use super::{LONGEST, Violation};
 use crate::clock_and_chance::UnpredictableNumbers;
 use crate::untrusted_text::beginning;
 
 /// The longest message that is accepted. The longest frame fits with its header.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
+
+/// A message of so many bytes is large.
+const LARGE: usize = 16 << 10;
 
 /// The longest payload of a control frame.
 const LONGEST_CONTROL: usize = 125;
@@ -46,6 +50,16 @@ pub(crate) struct WebSocketReader {
     side: WebSocketRole,
     /// The received part of a message in fragments.
     fragments: Option<BytesMut>,
+    /// The message that is not complete, if it is a large one.
+    incomplete: Option<IncompleteMessage>,
+}
+
+/// A large message of which only the beginning has come.
+#[derive(Debug)]
+pub(super) struct IncompleteMessage {
+    pub(super) mask: Option<[u8; 4]>,
+    /// Where its payload is in the bytes that come.
+    pub(super) payload: Range<usize>,
 }
 
 /// The header of one WebSocket frame.
@@ -58,7 +72,7 @@ struct WebSocketFrame {
 
 impl WebSocketReader {
     pub(crate) fn new(side: WebSocketRole) -> Self {
-        Self { side, fragments: None }
+        Self { side, fragments: None, incomplete: None }
     }
 
     /// Takes the next message off the front of `buffer`. `None` until it is complete.
@@ -68,7 +82,13 @@ impl WebSocketReader {
                 return Ok(None);
             };
             if buffer.len() < frame.payload.end {
-                buffer.reserve(frame.payload.end - buffer.len());
+                let is_whole = frame.opcode == BINARY && frame.is_final && self.fragments.is_none();
+                if is_whole && frame.payload.len() >= LARGE {
+                    let WebSocketFrame { mask, payload, .. } = frame;
+                    self.incomplete = Some(IncompleteMessage { mask, payload });
+                } else {
+                    buffer.reserve(frame.payload.end - buffer.len());
+                }
                 return Ok(None);
             }
             buffer.advance(frame.payload.start);
@@ -105,6 +125,11 @@ impl WebSocketReader {
                 _ => return Err(Violation("fragments of WebSocket messages that don't belong together")),
             }
         }
+    }
+
+    /// If [`next`](Self::next) has returned nothing because of a large message, what is known of it. The buffer has no room for it yet.
+    pub(super) fn take_incomplete(&mut self) -> Option<IncompleteMessage> {
+        self.incomplete.take()
     }
 
     fn frame(&self, bytes: &[u8]) -> Result<Option<WebSocketFrame>, Violation> {
@@ -229,10 +254,43 @@ impl WebSocketWriter {
         self.write(CLOSE, &[&code.to_be_bytes(), why.as_bytes()], out);
     }
 
+    /// Appends one binary message of these parts and of `rest`, which has so many bytes. It is written from where it is if `out`
+    /// shares and if nothing is masked.
+    pub(super) fn binary_sharing(
+        &mut self,
+        parts: &[&[u8]],
+        rest: impl Iterator<Item = Bytes>,
+        length_of_rest: usize,
+        out: &mut WireBuffer,
+    ) {
+        let length = length_of_rest + parts.iter().map(|part| part.len()).sum::<usize>();
+        let is_copied = self.keys.is_some() || !out.shares();
+        let key = self.begin(BINARY, length, if is_copied { length } else { 0 }, out.own());
+        let mut at = 0;
+        for part in parts {
+            at = append(part, key, at, out.own());
+        }
+        for part in rest {
+            match key {
+                None => out.push(part),
+                Some(_) => at = append(&part, key, at, out.own()),
+            }
+        }
+    }
+
     fn write(&mut self, opcode: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
+        let key = self.begin(opcode, length, length, out);
+        let mut at = 0;
+        for part in parts {
+            at = append(part, key, at, out);
+        }
+    }
+
+    /// Appends the header of a message, and makes room for so many bytes. Returns the key that masks the message.
+    fn begin(&mut self, opcode: u8, length: usize, room: usize, out: &mut Vec<u8>) -> Option<[u8; 4]> {
         let masked = if self.keys.is_some() { 0x80 } else { 0 };
-        out.reserve(length + 14);
+        out.reserve(room + 14);
         out.push(0x80 | opcode);
         match length {
             0..126 => out.push(masked | length as u8),
@@ -245,18 +303,33 @@ impl WebSocketWriter {
                 out.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
-        let Some(keys) = &mut self.keys else {
-            return parts.iter().for_each(|part| out.extend_from_slice(part));
-        };
-        let key = keys.take();
+        let key = self.keys.as_mut()?.take();
         out.extend_from_slice(&key);
-        let at = out.len();
-        parts.iter().for_each(|part| out.extend_from_slice(part));
-        mask(&mut out[at..], key);
+        Some(key)
     }
 }
 
-fn mask(payload: &mut [u8], key: [u8; 4]) {
+/// How many bytes are copied before they are masked, so that they are in the nearest cache.
+const MASKED_AT_ONCE: usize = 4 << 10;
+
+/// Appends a part of a message, masked if there is a key. It begins at byte `at` of the message. Returns where it ends.
+fn append(part: &[u8], key: Option<[u8; 4]>, at: usize, out: &mut Vec<u8>) -> usize {
+    let Some(mut key) = key else {
+        out.extend_from_slice(part);
+        return at + part.len();
+    };
+    key.rotate_left(at % 4);
+    // All but the last of these have a multiple of four bytes.
+    for block in part.chunks(MASKED_AT_ONCE) {
+        let start = out.len();
+        out.extend_from_slice(block);
+        mask(&mut out[start..], key);
+    }
+    at + part.len()
+}
+
+/// Masks a payload, or unmasks it.
+pub(super) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();

@@ -10,6 +10,8 @@ use super::PIECE;
 use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, HEADER, flag, kind};
 use super::websocket::WebSocketWriter;
+use super::wire_buffer::WireBuffer;
+use crate::codec::EncodedParts;
 
 /// The approximate size of a WebSocket message, so that the peer works on the first frames while the next are on their
 /// way.
@@ -55,7 +57,7 @@ pub(crate) struct WriteQueue {
 #[derive(Debug)]
 struct LargeMessage {
     header: FrameHeader,
-    payload: Bytes,
+    payload: EncodedParts,
     at: usize,
     /// How many bytes were sent in its present turn.
     turn: usize,
@@ -131,7 +133,7 @@ impl WriteQueue {
         if length > PIECE {
             let payload = Bytes::copy_from_slice(&self.frames[start + HEADER..]);
             self.frames.truncate(start);
-            return self.put_large(header, payload);
+            return self.put_large(header, payload.into());
         }
         let header = FrameHeader { length: length as u32, ..header };
         self.frames[start..start + HEADER].copy_from_slice(&header.write());
@@ -178,9 +180,18 @@ impl WriteQueue {
     /// Puts a message whose payload has a buffer of its own.
     pub(crate) fn put_bytes(&mut self, header: FrameHeader, payload: Bytes) {
         if payload.len() > PIECE {
-            self.put_large(header, payload);
+            self.put_large(header, payload.into());
         } else {
             self.put(header, |frames| frames.extend_from_slice(&payload));
+        }
+    }
+
+    /// Puts a message whose payload is in parts, which are written from where they are.
+    pub(crate) fn put_parts(&mut self, header: FrameHeader, payload: EncodedParts) {
+        if payload.len() > PIECE {
+            self.put_large(header, payload);
+        } else {
+            self.put_bytes(header, payload.join());
         }
     }
 
@@ -207,7 +218,7 @@ impl WriteQueue {
         self.start();
     }
 
-    fn put_large(&mut self, header: FrameHeader, payload: Bytes) {
+    fn put_large(&mut self, header: FrameHeader, payload: EncodedParts) {
         self.queued += payload.len();
         self.waiting.push_back(LargeMessage { header, payload, at: 0, turn: 0 });
         self.start();
@@ -264,7 +275,7 @@ impl WriteQueue {
     }
 
     /// Appends what is to be written next to `wire`, as WebSocket messages.
-    pub(crate) fn fill(&mut self, writer: &mut WebSocketWriter, wire: &mut Vec<u8>) {
+    pub(crate) fn fill(&mut self, writer: &mut WebSocketWriter, wire: &mut WireBuffer) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
             let (mut end, mut answer) = (0, None);
@@ -279,10 +290,10 @@ impl WriteQueue {
             let (now, later) = rest.split_at(end);
             match (answer, &self.before_answer) {
                 (Some(at), Some(before)) => {
-                    writer.binary(&[&now[..at], before, &now[at..]], wire);
+                    writer.binary(&[&now[..at], before, &now[at..]], wire.own());
                     self.before_answer = None;
                 }
-                _ => writer.binary(&[now], wire),
+                _ => writer.binary(&[now], wire.own()),
             }
             rest = later;
         }
@@ -294,22 +305,26 @@ impl WriteQueue {
         while wire.len() < BATCH
             && let Some(large) = self.started.front_mut()
         {
-            let left = &large.payload[large.at..];
-            let piece = &left[..left.len().min(PIECE)];
-            let left = left.len() - piece.len();
+            let left = large.payload.len() - large.at;
+            let length = left.min(PIECE);
+            let left = left - length;
             let begins_answer = large.at == 0 && is_answer(large.header.kind);
             let before = self.before_answer.take_if(|_| begins_answer);
-            let mut header = FrameHeader { length: piece.len() as u32, ..large.header };
+            let mut header = FrameHeader { length: length as u32, ..large.header };
             if left > 0 {
                 header.flags |= flag::MORE;
             }
-            writer.binary(&[before.as_ref().map_or(&[], |before| &before[..]), &header.write(), piece], wire);
-            self.queued -= piece.len();
-            large.at += piece.len();
-            large.turn += piece.len();
+            let before = before.as_ref().map_or(&[][..], |before| &before[..]);
+            writer.binary_sharing(&[before, &header.write()], large.payload.range(large.at, length), length, wire);
+            self.queued -= length;
+            large.at += length;
+            large.turn += length;
             if left == 0 {
                 self.unfinished -= large.payload.len();
-                self.spares.keep(&large.payload);
+                // Others hold the parts of a message that has several.
+                if let Some(buffer) = large.payload.single() {
+                    self.spares.keep(buffer);
+                }
                 self.started.pop_front();
                 self.start();
             } else if large.turn >= TURN && left > TURN / 4 {
@@ -388,10 +403,10 @@ mod tests {
         write_queue.put_bytes(call(2), vec![2; 9].into());
         let mut order = Vec::new();
         while !write_queue.is_empty() {
-            let mut wire = Vec::new();
+            let mut wire = WireBuffer::default();
             write_queue.fill(&mut writer, &mut wire);
             assert!(wire.len() <= BATCH + 200, "not all goes at a time");
-            peer.take(&wire);
+            peer.take(&wire.to_vec());
             order.extend(peer.came.drain(..).map(|(id, _)| id));
         }
         assert_eq!((order, write_queue.len()), (vec![2, 1], 0));
@@ -420,7 +435,7 @@ mod tests {
         for id in 1..=2 {
             write_queue.put_bytes(call(id), vec![0; 6 * PIECE].into());
         }
-        write_queue.fill(&mut writer, &mut Vec::new());
+        write_queue.fill(&mut writer, &mut WireBuffer::default());
         assert!(!write_queue.take_back(1) && write_queue.holds(1) && write_queue.take_back(2));
         write_queue.put_bytes(call(3), vec![0; 6 * PIECE].into());
         assert!(write_queue.holds(3) && !write_queue.holds(2), "it waits for room in the window");
@@ -492,19 +507,26 @@ mod tests {
     proptest! {
         #[test]
         fn every_message_arrives_complete_between_others(
-            steps in proptest::collection::vec((0..6u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
+            steps in proptest::collection::vec((0..7u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
             window in PIECE..PIECE * 8,
+            shares: bool,
         ) {
-            let (mut write_queue, mut writer, mut peer) = (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client), Peer::new(window.max(PIECE * 3)));
+            // Only the server, which masks nothing, writes from where the bytes are.
+            let (from, to) = match shares {
+                true => (WebSocketRole::Server, WebSocketRole::Client),
+                false => (WebSocketRole::Client, WebSocketRole::Server),
+            };
+            let (mut write_queue, mut writer) = (WriteQueue::new(), WebSocketWriter::new(from));
+            let mut peer = Peer { reader: WebSocketReader::new(to), ..Peer::new(window.max(PIECE * 3)) };
             write_queue.set_window(window);
             let mut sent = HashMap::new();
             for (id, (step, length)) in (1u64..).zip(steps) {
                 let payload = vec![id as u8; length];
                 match step {
                     0 => {
-                        let mut wire = Vec::new();
+                        let mut wire = WireBuffer::new(shares);
                         write_queue.fill(&mut writer, &mut wire);
-                        peer.take(&wire);
+                        peer.take(&wire.to_vec());
                     }
                     1 => {
                         let start = write_queue.open();
@@ -528,6 +550,13 @@ mod tests {
                         write_queue.put(call(id), |out| out.extend_from_slice(&payload));
                         sent.insert(id, payload);
                     }
+                    5 => {
+                        let third = payload.len() / 3;
+                        let left_out = vec![(third, payload[third..2 * third].to_vec().into())];
+                        let encoded = [&payload[..third], &payload[2 * third..]].concat();
+                        write_queue.put_parts(call(id), EncodedParts::new(encoded, left_out));
+                        sent.insert(id, payload);
+                    }
                     _ => {
                         write_queue.put_bytes(call(id), payload.clone().into());
                         sent.insert(id, payload);
@@ -535,10 +564,10 @@ mod tests {
                 }
             }
             while !write_queue.is_empty() {
-                let mut wire = Vec::new();
+                let mut wire = WireBuffer::new(shares);
                 write_queue.fill(&mut writer, &mut wire);
-                prop_assert!(!wire.is_empty(), "it goes on");
-                peer.take(&wire);
+                prop_assert!(wire.len() > 0, "it goes on");
+                peer.take(&wire.to_vec());
             }
             prop_assert_eq!((write_queue.len(), write_queue.unfinished), (0, 0));
             prop_assert_eq!(peer.came.len(), sent.len());

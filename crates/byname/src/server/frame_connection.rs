@@ -41,8 +41,8 @@ use crate::frames::payload::call::ReceivedCall;
 use crate::frames::payload::{self, Hello, load, reply, stream};
 use crate::frames::websocket::WebSocketRole;
 use crate::frames::{
-    Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, ShapeExchange, SharedState, SharedStreams,
-    SocketEnd, Violation, WriteQueue, wake,
+    Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, PieceInPlace, Received, ShapeExchange,
+    SharedState, SharedStreams, SocketEnd, Violation, WriteQueue, wake,
 };
 use crate::limits_and_timeouts::{Limit, in_bytes};
 use crate::outcome::items::EncodedItems;
@@ -257,8 +257,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         loop {
             while self.write_queue.len() < UNWRITTEN {
                 if self.unread.is_empty() {
-                    match self.socket.next()? {
-                        Some(message) => self.unread = message,
+                    match self.socket.next_or_piece(kind::CALL, &mut self.assembly)? {
+                        Some(Received::Frames(message)) => self.unread = message,
+                        Some(Received::Piece(header, piece)) => {
+                            self.take_piece(&header, piece, cx)?;
+                            continue;
+                        }
                         None => break,
                     }
                 }
@@ -428,6 +432,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         if !rest.is_empty() {
             self.unread = message.slice_ref(rest);
+        }
+        self.answered.flush();
+        Ok(())
+    }
+
+    /// A piece of a call has come.
+    fn take_piece(&mut self, header: &FrameHeader, piece: PieceInPlace, cx: &mut Context<'_>) -> Result<(), Violation> {
+        if self.codec.is_none() {
+            return Err(Violation("the first frame must be HELLO"));
+        }
+        if !self.assembly.has_begun(header) && !self.begin(header)? {
+            return Ok(());
+        }
+        let now = Instant::now();
+        (self.last_call, self.read_at, self.clock) = (now, Some(now), real_now());
+        self.batch_began = self.clock;
+        match self.assembly.take_in_place(header, piece)? {
+            Assembled::Joined(call) => self.call(header, &call, Some(&call), now, cx)?,
+            Assembled::TooLarge => self.too_large(header),
+            Assembled::Part | Assembled::Whole(_) => {}
         }
         self.answered.flush();
         Ok(())
@@ -797,7 +821,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// Rejects the calls of which no bytes came for a while.
     fn refuse_still(&mut self) {
         let limit = self.endpoint.dispatch().limits().body_progress;
-        for (kind, id) in self.assembly.refuse_still() {
+        for (kind, id) in self.assembly.refuse_still(self.socket.is_reading_piece()) {
             if kind == kind::ITEM {
                 wake([self.shared.lock().flows.ended(id, Err(request_body::stalled(limit)))]);
             } else {
@@ -885,6 +909,13 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
         Ok(Returned::Value(ReturnedValue::Encoded(_, value))) if value.len() <= limit => {
             let length = reply::put_value(id, &metadata, value, write_queue);
             return record.sent(|| length);
+        }
+        Ok(Returned::Value(ReturnedValue::Parts(codec, value))) => {
+            if value.len() <= limit {
+                let length = reply::put_parts(id, &metadata, value, write_queue);
+                return record.sent(|| length);
+            }
+            too_large(name, codec, value.len(), limit)
         }
         Err(Failure::Method { data: ReturnedValue::Encoded(codec, data), .. }) if data.len() > limit => {
             too_large(name, codec, data.len(), limit)

@@ -6,6 +6,7 @@ mod frames;
 mod frames_in_pieces;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod large_bytes;
 #[cfg(feature = "schema")]
 mod shapes;
 mod stream_wire;

@@ -15,9 +15,9 @@ use super::stream_calls::ItemRun;
 use super::{ConnectionStatus, FrameConnection, FrameConnectionState, window};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::Executed;
-use crate::frames::header::{self, flag, kind};
+use crate::frames::header::{self, FrameHeader, flag, kind};
 use crate::frames::payload::{self, load, put_cancel, stream};
-use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Violation};
+use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, PieceInPlace, Received, Violation};
 use crate::limits_and_timeouts::Limits;
 use crate::outcome::items::EncodedItems;
 
@@ -90,8 +90,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         loop {
             let is_more = loop {
                 if self.unread.is_empty() {
-                    match self.socket.next()? {
-                        Some(message) => self.unread = message,
+                    match self.socket.next_or_piece(kind::REPLY, &mut self.assembly)? {
+                        Some(Received::Frames(message)) => self.unread = message,
+                        Some(Received::Piece(header, piece)) => {
+                            self.take_piece(header, piece)?;
+                            continue;
+                        }
                         None => break false,
                     }
                 }
@@ -339,6 +343,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         run.end(&mut state, &message, codec, &mut self.wakers)?;
         self.link.in_flight.store(state.calls.waiting(), Ordering::Relaxed);
         Ok(false)
+    }
+
+    /// A piece of an answer has come.
+    fn take_piece(&mut self, header: FrameHeader, piece: PieceInPlace) -> Result<(), Violation> {
+        let mut state = self.link.state();
+        self.assembly.keep(|id| state.calls.is_waiting(id));
+        if !state.calls.is_waiting(header.id) {
+            return Ok(());
+        }
+        self.wakers.extend(state.flows.refuse(header.id));
+        let now = Instant::now();
+        self.read_at = Some(now);
+        let ended = match self.assembly.take_in_place(&header, piece)? {
+            Assembled::Joined(whole) => FrameCallEnd::Answered(header, whole, now),
+            Assembled::TooLarge => FrameCallEnd::TooLarge(Executed::Yes),
+            Assembled::Part | Assembled::Whole(_) => return Ok(()),
+        };
+        self.wakers.extend(state.calls.end(header.id, ended));
+        self.wakers.extend(state.next_in_queue());
+        Ok(())
     }
 
     /// The connection has ended: the calls in flight are not answered.

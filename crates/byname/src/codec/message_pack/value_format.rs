@@ -3,6 +3,8 @@
 use serde_core::ser::Error as _;
 use serde_json::Error;
 
+use crate::codec::encoded_parts;
+
 /// The kinds of values that begin with a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthKind {
@@ -86,6 +88,7 @@ fn begin_anew(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, l
     let (mut before, mut after) = (Vec::new(), Vec::new());
     kind.begin(begun, &mut before);
     kind.begin(length, &mut after);
+    encoded_parts::moved(out, start, before.len(), after.len());
     out.splice(start..start + before.len(), after);
 }
 

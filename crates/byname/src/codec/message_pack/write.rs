@@ -13,6 +13,7 @@ use super::value_format::{
 };
 use crate::codec::bytes::Content;
 use crate::codec::compound_traits::write_parts;
+use crate::codec::encoded_parts;
 use crate::codec::finite_floats::is_checked;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
@@ -119,13 +120,14 @@ impl<'o> Serializer for MessagePackWriter<'o> {
             return write_extension(OCTETS, value, self.out);
         }
         let length = most(value.len())? as u32;
-        self.out.reserve(value.len() + 5);
         match length.to_be_bytes() {
             [0, 0, 0, d] => self.out.extend_from_slice(&[0xc4, d]),
             [0, 0, c, d] => self.out.extend_from_slice(&[0xc5, c, d]),
             [a, b, c, d] => self.out.extend_from_slice(&[0xc6, a, b, c, d]),
         }
-        self.out.extend_from_slice(value);
+        if !encoded_parts::leave_out(value, self.out) {
+            self.out.extend_from_slice(value);
+        }
         Ok(())
     }
 
@@ -281,6 +283,7 @@ impl SerializeMap for Compound<'_> {
 /// Replaces the key at `start` by its text, as JSON has it for integers, floats and booleans.
 #[cold]
 fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
+    encoded_parts::put_back(out, start);
     let key = out.split_off(start);
     let text = match TokenReader::new(&key).token()? {
         Token::Single(value) => serde_json::to_string(&value)?,

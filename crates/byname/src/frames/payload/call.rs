@@ -10,6 +10,8 @@ use super::stream::NO_CREDIT;
 use super::{number, part, put_part, read_metadata, write_any_metadata};
 use crate::arguments::EncodedArguments;
 use crate::clock_and_chance::once_in;
+use crate::codec::EncodedParts;
+use crate::codec::encoded_parts::{self, LeftOut};
 use crate::error::Error;
 use crate::frames::header::{FrameHeader, flag, kind};
 use crate::frames::{PIECE, SPARE, Violation, WriteQueue};
@@ -27,6 +29,8 @@ const CALLS: u8 = 64;
 #[derive(Debug)]
 pub(crate) struct CallPayload {
     payload: Vec<u8>,
+    /// Large bytes that are left out of it.
+    left_out: LeftOut,
     flags: u8,
     /// The bytes of the arguments.
     size: usize,
@@ -69,13 +73,16 @@ impl CallPayload {
     ) -> Result<Self, Error> {
         let mut frame = Self::begin(left, headers, 0);
         let before = frame.payload.len();
-        write(&mut frame.payload)?;
-        frame.size = frame.payload.len() - before;
+        let (written, left_out) = encoded_parts::leaving_out(&mut frame.payload, write);
+        written?;
+        frame.left_out = left_out;
+        frame.size = frame.payload.len() - before + encoded_parts::total(&frame.left_out);
         Ok(frame)
     }
 
     fn begin(left: Duration, headers: &HeaderMap, flags: u8) -> Self {
-        let mut frame = Self { payload: SCRATCH.try_with(Cell::take).unwrap_or_default(), flags, size: 0 };
+        let payload = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let mut frame = Self { payload, left_out: Vec::new(), flags, size: 0 };
         frame.payload.extend_from_slice(&millis(left));
         if frame.takes_stream() {
             frame.payload.extend_from_slice(&[0; 4]);
@@ -114,7 +121,11 @@ impl CallPayload {
     /// Puts it into the queue, once, as the call with this id of the function with this number.
     pub(crate) fn put(&mut self, number: u16, id: u64, queue: &mut WriteQueue) {
         let header = FrameHeader::new(kind::CALL, self.flags, number, id);
-        if self.payload.len() > PIECE {
+        if !self.left_out.is_empty() {
+            let payload =
+                if self.payload.len() > PIECE { std::mem::take(&mut self.payload) } else { self.payload.clone() };
+            queue.put_parts(header, EncodedParts::new(payload, std::mem::take(&mut self.left_out)));
+        } else if self.payload.len() > PIECE {
             // The buffer is replaced by that of a message that has been written out.
             let payload = std::mem::replace(&mut self.payload, queue.spare());
             queue.put_bytes(header, Bytes::from(payload));

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
 use super::{part, put_part, read_any_metadata, write_any_metadata};
-use crate::codec::{self, Codec};
+use crate::codec::{self, Codec, EncodedParts};
 use crate::error::{Error, Kind};
 use crate::frames::header::{FrameHeader, kind};
 use crate::frames::{Violation, WriteQueue};
@@ -27,6 +27,18 @@ pub(crate) fn put_value(id: u64, metadata: &HeaderMap, value: Bytes, queue: &mut
     length
 }
 
+/// REPLY: an encoded value in parts, which are written from where they are. Returns the length of the payload.
+pub(crate) fn put_parts(id: u64, metadata: &HeaderMap, mut value: EncodedParts, queue: &mut WriteQueue) -> usize {
+    let mut before = Vec::new();
+    let flags = write_any_metadata(metadata, &mut before);
+    if !before.is_empty() {
+        value.prepend(before.into());
+    }
+    let length = value.len();
+    queue.put_parts(FrameHeader::new(kind::REPLY, flags, 0, id), value);
+    length
+}
+
 /// REPLY without metadata, whose value was encoded into the frame that was opened at `start`.
 pub(crate) fn end_value(id: u64, start: usize, queue: &mut WriteQueue) {
     queue.close(start, FrameHeader::new(kind::REPLY, 0, 0, id));
@@ -35,8 +47,11 @@ pub(crate) fn end_value(id: u64, start: usize, queue: &mut WriteQueue) {
 /// ERROR: the error as JSON, and the function's own error in the codec of the connection. Returns the length of the payload.
 pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue: &mut WriteQueue) -> usize {
     let (error, data) = match failure {
-        Failure::Method { error, data: ReturnedValue::Encoded(_, data) } => (error, data),
-        Failure::Method { error, data: ReturnedValue::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
+        Failure::Method { error, data } => match data.join() {
+            ReturnedValue::Encoded(_, data) => (error, data),
+            _ => (error, Bytes::new()),
+        },
+        Failure::Rpc(error) => (error, Bytes::new()),
     };
     let error = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
     let start = queue.open();
