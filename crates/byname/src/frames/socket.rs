@@ -157,35 +157,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     /// The next complete message of frames, or the next piece of a message of this kind, which may be in place.
+    #[inline]
     pub(crate) fn next_or_piece(
         &mut self,
         kind: u8,
         assembly: &mut MessageAssembly,
     ) -> Result<Option<Received>, Violation> {
-        if let Some(incoming) = self.incoming.take_if(|incoming| incoming.left == 0) {
-            let IncomingPiece { header, mask, mut piece, .. } = incoming;
-            if let Some(key) = mask {
-                websocket::mask(&mut piece.buffer[piece.from..], key);
-            }
-            self.is_after_piece = true;
-            return Ok(Some(Received::Piece(header, piece)));
-        }
         if self.incoming.is_some() {
-            return Ok(None);
+            return Ok(self.end_piece());
         }
         if let Some(frames) = self.next_message()? {
             return Ok(Some(Received::Frames(frames)));
         }
-        if let Some(message) = self.reader.take_incomplete()
-            && !self.begin_piece(&message, kind, assembly)
-        {
-            self.read.reserve(message.payload.end - self.read.len());
+        if let Some(message) = self.reader.take_incomplete() {
+            self.begin_message(&message, kind, assembly);
         }
         Ok(None)
     }
 
-    /// Begins to read a message into the buffer of which it is a piece. Returns `false` if it is something else.
+    /// The piece that is being read, once it is here.
     #[cold]
+    fn end_piece(&mut self) -> Option<Received> {
+        let IncomingPiece { header, mask, mut piece, .. } = self.incoming.take_if(|incoming| incoming.left == 0)?;
+        if let Some(key) = mask {
+            websocket::mask(&mut piece.buffer[piece.from..], key);
+        }
+        self.is_after_piece = true;
+        Some(Received::Piece(header, piece))
+    }
+
+    /// Begins to read a message that is longer than what has come: as a piece in place, or whole.
+    #[cold]
+    fn begin_message(&mut self, message: &IncompleteMessage, kind: u8, assembly: &mut MessageAssembly) {
+        if !self.begin_piece(message, kind, assembly) {
+            self.read.reserve(message.payload.end - self.read.len());
+        }
+    }
+
+    /// Begins to read a message into the buffer of which it is a piece. Returns `false` if it is something else.
     fn begin_piece(&mut self, message: &IncompleteMessage, kind: u8, assembly: &mut MessageAssembly) -> bool {
         let Some(Some(header)) = self.read.get(message.payload.start..).map(|payload| payload.first_chunk::<HEADER>())
         else {
@@ -258,17 +267,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
-        if let Some(incoming) = &mut self.incoming {
-            let buffer = &mut (&mut incoming.piece.buffer).limit(incoming.left);
-            return match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer))? {
-                0 => Poll::Ready(Err(SocketEnd::Closed)),
-                count => {
-                    incoming.left -= count;
-                    incoming.has_grown = true;
-                    self.has_read = true;
-                    Poll::Ready(Ok(()))
-                }
-            };
+        if self.incoming.is_some() || self.is_after_piece {
+            return self.poll_read_piece(cx);
         }
         if self.most_room > READ_ROOM && self.read.is_empty() {
             self.release_read();
@@ -278,12 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
         self.most_room = self.most_room.max(self.read.capacity());
         let there_is = self.read.capacity() - self.read.len();
-        // What is read here of a piece is copied to its message.
-        let most = if self.is_after_piece { AFTER_PIECE } else { usize::MAX };
-        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut (&mut self.read).limit(most)))? {
+        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
             0 => Poll::Ready(Err(SocketEnd::Closed)),
             count => {
-                self.is_after_piece = false;
                 if count == there_is {
                     self.room = (self.room * 4).min(READ);
                 }
@@ -291,6 +288,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
                 Poll::Ready(Ok(()))
             }
         }
+    }
+
+    /// Reads a piece in place, or what comes behind one.
+    #[cold]
+    fn poll_read_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketEnd>> {
+        let Some(incoming) = &mut self.incoming else {
+            // What is read here of the next piece is copied to its message.
+            self.read.reserve(AFTER_PIECE);
+            let buffer = &mut (&mut self.read).limit(AFTER_PIECE);
+            let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer))?;
+            self.is_after_piece = false;
+            return self.has_read(count);
+        };
+        let buffer = &mut (&mut incoming.piece.buffer).limit(incoming.left);
+        let count = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer))?;
+        incoming.left -= count;
+        incoming.has_grown = true;
+        self.has_read(count)
+    }
+
+    /// Notes that so many bytes have come. None is the end of the stream.
+    fn has_read(&mut self, count: usize) -> Poll<Result<(), SocketEnd>> {
+        if count == 0 {
+            return Poll::Ready(Err(SocketEnd::Closed));
+        }
+        self.has_read = true;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes the frames of the queue, as far as the peer accepts them. Ready when all are written.

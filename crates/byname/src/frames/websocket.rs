@@ -288,6 +288,7 @@ impl WebSocketWriter {
     }
 
     /// Appends the header of a message, and makes room for so many bytes. Returns the key that masks the message.
+    #[inline]
     fn begin(&mut self, opcode: u8, length: usize, room: usize, out: &mut Vec<u8>) -> Option<[u8; 4]> {
         let masked = if self.keys.is_some() { 0x80 } else { 0 };
         out.reserve(room + 14);
@@ -313,6 +314,7 @@ impl WebSocketWriter {
 const MASKED_AT_ONCE: usize = 4 << 10;
 
 /// Appends a part of a message, masked if there is a key. It begins at byte `at` of the message. Returns where it ends.
+#[inline]
 fn append(part: &[u8], key: Option<[u8; 4]>, at: usize, out: &mut Vec<u8>) -> usize {
     let Some(mut key) = key else {
         out.extend_from_slice(part);
