@@ -258,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     /// Reads from the stream. Its end is an error, announced or not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketEnd>> {
         if self.is_closed {
             return Poll::Ready(Err(SocketEnd::Closed));
@@ -366,14 +366,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     fn poll_unwritten(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.wire.is_written() {
-            let stream = Pin::new(&mut self.stream);
             let polled = match self.wire.single() {
-                Some(bytes) => stream.poll_write(cx, bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let count = self.wire.slices(&mut slices);
-                    stream.poll_write_vectored(cx, &slices[..count])
-                }
+                Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
+                None => self.poll_write_slices(cx),
             };
             let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
             match ready!(polled)? {
@@ -393,6 +388,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         self.has_progressed |= was_full;
         self.pongs = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes shared bytes from where they are.
+    #[cold]
+    fn poll_write_slices(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = self.wire.slices(&mut slices);
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])
     }
 
     /// Whether everything that was taken from the queue is written.

@@ -265,25 +265,28 @@ impl WebSocketWriter {
     ) {
         let length = length_of_rest + parts.iter().map(|part| part.len()).sum::<usize>();
         let is_copied = self.keys.is_some() || !out.shares();
-        let key = self.begin(BINARY, length, if is_copied { length } else { 0 }, out.own());
+        let Some(key) = self.begin(BINARY, length, if is_copied { length } else { 0 }, out.own()) else {
+            parts.iter().for_each(|part| out.own().extend_from_slice(part));
+            return rest.for_each(|part| out.push(part));
+        };
         let mut at = 0;
         for part in parts {
-            at = append(part, key, at, out.own());
+            at = append_masked(part, key, at, out.own());
         }
         for part in rest {
-            match key {
-                None => out.push(part),
-                Some(_) => at = append(&part, key, at, out.own()),
-            }
+            at = append_masked(&part, key, at, out.own());
         }
     }
 
+    #[inline]
     fn write(&mut self, opcode: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let key = self.begin(opcode, length, length, out);
+        let Some(key) = self.begin(opcode, length, length, out) else {
+            return parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
         let mut at = 0;
         for part in parts {
-            at = append(part, key, at, out);
+            at = append_masked(part, key, at, out);
         }
     }
 
@@ -313,13 +316,9 @@ impl WebSocketWriter {
 /// How many bytes are copied before they are masked, so that they are in the nearest cache.
 const MASKED_AT_ONCE: usize = 4 << 10;
 
-/// Appends a part of a message, masked if there is a key. It begins at byte `at` of the message. Returns where it ends.
+/// Appends a part of a message, masked. It begins at byte `at` of the message. Returns where it ends.
 #[inline]
-fn append(part: &[u8], key: Option<[u8; 4]>, at: usize, out: &mut Vec<u8>) -> usize {
-    let Some(mut key) = key else {
-        out.extend_from_slice(part);
-        return at + part.len();
-    };
+fn append_masked(part: &[u8], mut key: [u8; 4], at: usize, out: &mut Vec<u8>) -> usize {
     key.rotate_left(at % 4);
     // All but the last of these have a multiple of four bytes.
     for block in part.chunks(MASKED_AT_ONCE) {
