@@ -45,7 +45,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     println!("{}\n", machine::describe()?);
     println!("TLS 1.3, {} handshakes at once, each on a connection of its own", options.in_flight);
-    let runtime = machine::side(1, 1)?;
+    let runtime = machine::side(1, machine::Threads::One)?;
     machine::raise_file_limit()?;
     let mut measured = Vec::new();
     for round in 1..=options.rounds {

@@ -134,6 +134,14 @@ async fn a_second_server_in_this_process_is_refused_and_so_is_one_beside_a_forei
     assert!(message.contains("listens there; stop it, or choose another path"), "{message}");
     assert_eq!(directory.names(), ["orders.sock"], "the lock is let go");
     drop(foreign);
+    // A process that another test starts at this moment has the foreign socket too, until it runs its program.
+    let free = async {
+        while let Err(error) = one().serve(url(&path)).until(async {}).bind().await {
+            assert!(error.message().contains("a server of this process listens there"), "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    within(free).await;
     UnixRunning::at(one(), url(&path)).await.stopped().await.unwrap();
 }
 

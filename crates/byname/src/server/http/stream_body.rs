@@ -34,6 +34,9 @@ const PROBE: Duration = Duration::from_secs(1);
 /// The longest item into which the raw bytes of a request are cut.
 const LONGEST_PART: usize = 64 << 10;
 
+/// After so many batches of items the task yields, so that what there is is written and other calls of the thread go on.
+const AT_ONCE: u8 = 2;
+
 /// How the items of a stream are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BodyFormat {
@@ -82,6 +85,8 @@ pub(super) struct StreamBody {
     last: Instant,
     reader: StreamReader,
     compressor: Option<Box<StreamCompressor>>,
+    /// How many batches were handed over since the task yielded or waited.
+    batches: u8,
 }
 
 /// Compresses what a stream sends, in pieces.
@@ -105,7 +110,7 @@ pub(super) struct StreamReader {
 impl StreamBody {
     pub(super) fn new(items: Items, format: BodyFormat, reader: StreamReader) -> Self {
         let (timer, last) = (DeadlineTimer::default(), Instant::now());
-        Self { items: Some(items), format, count: 0, timer, last, reader, compressor: None }
+        Self { items: Some(items), format, count: 0, timer, last, reader, compressor: None, batches: 0 }
     }
 
     /// Compresses the stream. Nothing of it was sent yet.
@@ -120,6 +125,12 @@ impl StreamBody {
         {
             return compressor.poll(self.items.is_none(), cx).map(Some);
         }
+        if self.batches >= AT_ONCE {
+            self.batches = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.batches += 1;
         let mut out = Vec::new();
         while out.is_empty() && self.items.is_some() {
             if let Err(why) = ready!(self.poll_into(cx, &mut out)) {
@@ -164,6 +175,7 @@ impl StreamBody {
                 self.format.put_failure(failure, out)?;
             }
             Poll::Pending => {
+                self.batches = 0;
                 let may_be_gone = self.reader.activity.is_half_closed();
                 if may_be_gone && let Some(name) = &self.reader.readonly {
                     let failure = half_closed(name).into();
@@ -392,6 +404,25 @@ mod tests {
             self.left -= 1;
             self.next.set(tokio::time::sleep(Duration::from_secs(60)));
             Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, Bytes::from_static(b"1")))))
+        }
+    }
+
+    /// An item at each time.
+    struct Endless;
+
+    impl ItemSource for Endless {
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+            Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, Bytes::from_static(b"1")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_never_waits_lets_other_tasks_run() {
+        let mut body = StreamBody::new(Items::new(Endless), BodyFormat::Text(StreamFormat::Lines), reader());
+        let mut polled = || body.poll_data(&mut Context::from_waker(Waker::noop())).is_ready();
+        for _ in 0..3 {
+            assert!((0..AT_ONCE).all(|_| polled()));
+            assert!(!polled(), "it yields");
         }
     }
 
