@@ -16,7 +16,7 @@ const MANY: usize = 64;
 const FEW: usize = 16;
 const WINDOW: u32 = 1024;
 
-/// One of so many calls counts those in flight: another thread writes these numbers all the time.
+/// One of this number of calls counts those in flight: other threads write these numbers all the time.
 const SAMPLE: u32 = 8;
 
 /// The calls of a runtime that go by one connection to a server: all, or those of some of its tasks.

@@ -194,7 +194,7 @@ fn take_left_out() -> LeftOut {
 
 /// Serializes `bytes` by `serialize`, which may [leave them out](leave_out).
 pub(super) fn offering<T>(bytes: &Bytes, serialize: impl FnOnce() -> T) -> T {
-    /// Whoever serializes them need not be a writer of ours.
+    /// The writer that serializes them may be that of another crate.
     struct Offer;
 
     impl Drop for Offer {

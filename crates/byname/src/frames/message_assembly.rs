@@ -38,7 +38,7 @@ struct MessagePart {
 #[derive(Debug)]
 enum AssemblyState {
     Kept(Vec<u8>),
-    /// Its so many bytes are [lent](MessageAssembly::lend).
+    /// This many bytes of it are [lent](MessageAssembly::lend).
     Lent(usize),
     /// Nothing of it is kept. Its sender is told at its end.
     TooLarge,
@@ -102,7 +102,7 @@ impl MessageAssembly {
     }
 
     /// Lends the buffer of the message of which this frame is a piece, so that the piece can be read into it and
-    /// [taken](Self::take_in_place). `None` if it is no piece, or one of a message of which nothing is kept.
+    /// [taken](Self::take_in_place). `None` if it is not a piece, or if nothing of its message is kept.
     pub(super) fn lend(&mut self, header: &FrameHeader) -> Option<Vec<u8>> {
         let length = header.length as usize;
         let likely = self.likely_now();
@@ -357,7 +357,7 @@ mod tests {
             let Ok(Assembled::Joined(whole)) = assembly.take(&piece(1, false), &[2]) else { panic!("it is whole") };
             assert_eq!((whole.len(), whole.last()), (length + 1, Some(&2)));
             assembly.spares = BufferPool::new(3000);
-            let buffer = whole.try_into_mut().expect("nobody else has it");
+            let buffer = whole.try_into_mut().expect("it is not shared");
             assert!(buffer.capacity() <= 2 * buffer.len(), "{} for {}", buffer.capacity(), buffer.len());
             // The next message is put into a buffer of this size.
             let spare = Bytes::from(vec![0; 960]);

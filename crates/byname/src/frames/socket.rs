@@ -308,7 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         self.has_read(count)
     }
 
-    /// Notes that so many bytes have come. None is the end of the stream.
+    /// Notes that this number of bytes has come. 0 is the end of the stream.
     fn has_read(&mut self, count: usize) -> Poll<Result<(), SocketEnd>> {
         if count == 0 {
             return Poll::Ready(Err(SocketEnd::Closed));

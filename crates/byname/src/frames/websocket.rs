@@ -15,7 +15,7 @@ use crate::untrusted_text::beginning;
 /// The longest message that is accepted. The longest frame fits with its header.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
 
-/// A message of so many bytes is large.
+/// A message with at least this number of bytes is large.
 const LARGE: usize = 16 << 10;
 
 /// The longest payload of a control frame.
@@ -254,7 +254,7 @@ impl WebSocketWriter {
         self.write(CLOSE, &[&code.to_be_bytes(), why.as_bytes()], out);
     }
 
-    /// Appends one binary message of these parts and of `rest`, which has so many bytes. It is written from where it is if `out`
+    /// Appends one binary message of these parts and of `rest`, which has `length_of_rest` bytes. It is written from where it is if `out`
     /// shares and if nothing is masked.
     pub(super) fn binary_sharing(
         &mut self,
@@ -290,7 +290,7 @@ impl WebSocketWriter {
         }
     }
 
-    /// Appends the header of a message, and makes room for so many bytes. Returns the key that masks the message.
+    /// Appends the header of a message, and makes room for `room` bytes. Returns the key that masks the message.
     #[inline]
     fn begin(&mut self, opcode: u8, length: usize, room: usize, out: &mut Vec<u8>) -> Option<[u8; 4]> {
         let masked = if self.keys.is_some() { 0x80 } else { 0 };

@@ -86,7 +86,7 @@ impl WireBuffer {
         count
     }
 
-    /// So many bytes more are written.
+    /// `count` more bytes are written.
     pub(super) fn advance(&mut self, mut count: usize) {
         while let Some((at, bytes)) = self.shared.front_mut() {
             let own = count.min(*at - self.written);

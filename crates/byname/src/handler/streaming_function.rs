@@ -139,7 +139,7 @@ impl<Fut: Future<Output = ()> + Send> Invocation for Streams<Fut> {
     }
 }
 
-/// Polls the stream and puts its items, until it has none or there is no room for more. Ready when it has ended.
+/// Polls the stream and puts its items, until no item is ready or the room is used. Ready when it has ended.
 type CollectItems<S, E> =
     fn(Pin<&mut S>, &mut YieldedItems, fn(&E) -> MethodErrorSummary, &mut Context<'_>) -> Poll<()>;
 
@@ -182,7 +182,7 @@ where
     }
 }
 
-/// Gives the items that are ready to `put`, until it says that there is no room for more.
+/// Gives the items that are ready to `put`, until it says that the room is used.
 #[inline]
 fn collect<S: Stream>(mut stream: Pin<&mut S>, cx: &mut Context<'_>, mut put: impl FnMut(S::Item) -> bool) -> Poll<()> {
     loop {

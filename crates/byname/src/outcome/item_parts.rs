@@ -16,7 +16,7 @@ pub(crate) struct ItemParts<'b> {
 }
 
 impl<'b> ItemParts<'b> {
-    /// `None` if there is no item, or if a length goes beyond the bytes.
+    /// `None` without an item, or if a length goes beyond the bytes.
     pub(crate) fn read(bytes: &'b [u8]) -> Option<Self> {
         let (mut rest, mut count, mut last) = (bytes, 0, 0);
         while !rest.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn put(item: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(item);
 }
 
-/// What so many items cost, as [`OVERHEAD`] has it, that take so many bytes with their lengths.
+/// What `count` items cost, as [`OVERHEAD`] has it, that take `bytes` bytes with their lengths.
 pub(super) fn cost(bytes: usize, count: usize) -> usize {
     bytes - count * LENGTH + count * OVERHEAD
 }

@@ -171,7 +171,7 @@ impl EncodedItems {
         Self { codec, bytes, layout: ItemLayout::Spans(spans), at: 0, count, cost, last }
     }
 
-    /// So many items, each behind its length. The last one has `last` bytes.
+    /// `count` items, each behind its length. The last one has `last` bytes.
     pub(crate) fn of_parts(codec: Codec, bytes: Bytes, count: usize, last: usize) -> Self {
         let cost = item_parts::cost(bytes.len(), count);
         Self { codec, bytes, layout: ItemLayout::Parts, at: 0, count, cost, last }

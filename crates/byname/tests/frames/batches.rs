@@ -339,7 +339,7 @@ async fn a_server_whose_batches_are_invalid_loses_its_connection() {
             |id, _| [frame(ITEM, MORE, 0, id, "1"), frame(ITEM, BATCH, 0, id, parts(["1", "2"]))].concat(),
             "between the pieces",
         ),
-        // In one message, so that nobody can read meanwhile; the last one is one too many.
+        // In one message, so that nothing is read meanwhile; the last one is one too many.
         (
             |id, credit| {
                 let long = format!("{:>30000}", 1);

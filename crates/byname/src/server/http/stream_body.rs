@@ -34,7 +34,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// The longest item into which the raw bytes of a request are cut.
 const LONGEST_PART: usize = 64 << 10;
 
-/// After so many batches of items the task yields, so that what there is is written and other calls of the thread go on.
+/// After this number of batches the task yields. Then these are written, and other calls of the thread continue.
 const AT_ONCE: u8 = 2;
 
 /// How the items of a stream are written.
