@@ -191,7 +191,8 @@ pub struct Client {
 /// The transport of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// Frames: many calls at once on one connection. The first calls use HTTP. When the server has offered frames, the
+    /// Frames: many calls at once on one connection. With 64 calls in flight at once, a runtime of several threads opens more to
+    /// the same server, at most four. The first calls use HTTP. When the server has offered frames, the
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.

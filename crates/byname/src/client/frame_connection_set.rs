@@ -108,15 +108,20 @@ impl FrameConnectionSet {
         let (lane, missing) = known.lane(runtime, now);
         let KnownConnections { plan, chance, .. } = &mut *known;
         let chosen = match wish.affinity {
-            _ if let Some(pinned) = wish.pinned => plan.choose_instance(lane, pinned.instance, now),
-            None => plan.choose(lane, wish.tried, now, chance),
-            Some(affinity) => plan.choose_by(lane, affinity, wish.tried, now),
+            // The connections of other lanes may lead to other servers.
+            _ if let Some(pinned) = wish.pinned => {
+                lane.all().find_map(|lane| Some((lane, plan.choose_instance(lane, pinned.instance, now)?)))
+            }
+            None => plan.choose(lane, wish.tried, now, chance).map(|chosen| (lane, chosen)),
+            Some(affinity) => {
+                lane.all().find_map(|lane| Some((lane, plan.choose_by(lane, affinity, wish.tried, now)?)))
+            }
         };
         drop(known);
         if let Some(missing) = missing {
             self.start(runtime, missing);
         }
-        let (link, sent) = chosen?;
+        let (lane, (link, sent)) = chosen?;
         let counted = sent.is_counted().then(|| {
             let (set, link) = (Arc::clone(self), Arc::clone(&link));
             Box::new(CountedCall { set, link, lane, sent: Some(sent) })
