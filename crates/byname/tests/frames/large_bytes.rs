@@ -1,4 +1,4 @@
-//! Large `Bytes` in arguments and results, which are not copied, beside what is copied.
+//! Calls with large `Bytes` by frames. They arrive unchanged, and their memory is shared and not copied.
 
 use std::time::Duration;
 
